@@ -1,0 +1,1 @@
+"""autoinst: instruments background jobs by rules, without a change to the program."""

@@ -1,0 +1,1 @@
+"""The reading half's engine: drains the spool into the store."""

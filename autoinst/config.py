@@ -1,0 +1,103 @@
+"""Where autoinst keeps things and what the environment asks of it; cheap enough to be read in every worker.
+
+Precedence everywhere: command-line flag, AUTOINST_* variable, rules file, default.
+"""
+
+from __future__ import annotations
+
+import os
+
+from autoinst.errors import HomeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_RULES_FILE = "autoinst.yaml"
+OFF_WORDS = frozenset({"0", "false", "no", "off"})
+
+
+class Config:
+    """The AUTOINST_* variables of one process, read once.
+
+    `home` is an absolute path (it may not exist yet); `rules` the user's rules files and folders, in order;
+    `packs` the text of AUTOINST_PACKS or None; the rest are the variables' texts or None.
+    """
+
+    __slots__ = (
+        "agent",
+        "enabled",
+        "environment",
+        "home",
+        "mechanism",
+        "packs",
+        "revision",
+        "rules",
+        "rules_given",
+        "service",
+        "spool_max",
+    )
+
+    def __init__(self, environ: Mapping[str, str], cwd: str) -> None:
+        """Read `environ`; relative paths and the default rules file are looked up from `cwd`."""
+        get = environ.get
+        self.enabled = (get("AUTOINST_ENABLED") or "1").strip().lower() not in OFF_WORDS
+        self.home = os.path.join(cwd, get("AUTOINST_HOME") or default_home(environ))
+        given = get("AUTOINST_RULES")
+        self.rules_given = bool(given)
+        if given:
+            names = [os.path.join(cwd, name) for name in given.split(os.pathsep) if name]
+        else:
+            name = os.path.join(cwd, DEFAULT_RULES_FILE)
+            names = [name] if os.path.isfile(name) else []
+        self.rules = tuple(names)
+        self.packs = get("AUTOINST_PACKS")
+        self.service = get("AUTOINST_SERVICE") or None
+        self.environment = get("AUTOINST_ENVIRONMENT") or None
+        self.revision = get("AUTOINST_REVISION") or None
+        self.agent = (get("AUTOINST_AGENT") or "auto").strip().lower()
+        self.mechanism = get("AUTOINST_MECHANISM") or None
+        self.spool_max = get("AUTOINST_SPOOL_MAX") or None
+
+    @property
+    def spool(self) -> str:
+        """The folder of the arena files."""
+        return os.path.join(self.home, "spool")
+
+    @property
+    def cache(self) -> str:
+        """The folder of compiled rules."""
+        return os.path.join(self.home, "cache")
+
+    @property
+    def store(self) -> str:
+        """The embedded store's database file."""
+        return os.path.join(self.home, "store.sqlite3")
+
+
+def from_environ() -> Config:
+    """Return the configuration of this process."""
+    return Config(os.environ, os.getcwd())
+
+
+def default_home(environ: Mapping[str, str]) -> str:
+    """Return the XDG state directory's `autoinst` folder (XDG Base Directory Specification 0.8)."""
+    state = environ.get("XDG_STATE_HOME")
+    if not state or not os.path.isabs(state):
+        state = os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(state, "autoinst")
+
+
+def make_private(path: str) -> str:
+    """Create folder `path` with mode 0700 where it is missing and return it.
+
+    Raises HomeError when it cannot be made, is not a folder, or belongs to another user.
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.stat(path)
+    except OSError as error:
+        raise HomeError(f"{path}: {error.strerror or error}; set AUTOINST_HOME to a folder you can write") from None
+    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        raise HomeError(f"{path}: belongs to user {found.st_uid}; set AUTOINST_HOME to a folder of your own")
+    return path

@@ -1,0 +1,171 @@
+"""The finished record of one job, as the reading half sees it and as JSON prints it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+JSON_VERSION = 1
+
+
+@dataclass(slots=True)
+class Frame:
+    """One line of a backtrace, innermost last."""
+
+    file: str
+    line: int
+    function: str
+    in_app: bool
+
+
+@dataclass(slots=True)
+class ExceptionInfo:
+    """An exception and, outermost first, the exceptions that caused it."""
+
+    class_name: str
+    message: str
+    backtrace: list[Frame] = field(default_factory=list)
+    causes: list[ExceptionInfo] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `exception` object of the JSON contract."""
+        return {
+            "class": self.class_name,
+            "message": self.message,
+            "backtrace": [
+                {"file": f.file, "line": f.line, "function": f.function, "in_app": f.in_app} for f in self.backtrace
+            ],
+            "causes": [cause.to_json() for cause in self.causes],
+        }
+
+
+@dataclass(slots=True)
+class Event:
+    """A notification inside a job; `start_ns` counts from the job's start, `parent` is an index into `events`."""
+
+    name: str
+    title: str | None
+    body: str | None
+    start_ns: int
+    duration_ns: int | None
+    parent: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one element of the `events` array (times in milliseconds)."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "body": self.body,
+            "start": self.start_ns / 1e6,
+            "duration": None if self.duration_ns is None else self.duration_ns / 1e6,
+            "parent": self.parent,
+        }
+
+
+@dataclass(slots=True)
+class Killed:
+    """What is known of the death of the process in which a job was running."""
+
+    pid: int
+    signal: str | None = None
+    last_event: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `killed` object of the JSON contract."""
+        return {"pid": self.pid, "signal": self.signal, "last_event": self.last_event}
+
+
+@dataclass(slots=True)
+class Record:
+    """One job: every field of the JSON contract, times as nanoseconds since the epoch or as durations in ns."""
+
+    id: str
+    status: str
+    started_ns: int
+    namespace: str = "background_job"
+    name: str = "perform_job.python"
+    action: str | None = None
+    class_name: str | None = None
+    method: str | None = None
+    queue: str | None = None
+    queue_time_ms: float | None = None
+    attempts: int | None = None
+    job_id: str | None = None
+    enqueued_ns: int | None = None
+    duration_ns: int | None = None
+    exception: ExceptionInfo | None = None
+    events: list[Event] = field(default_factory=list)
+    dropped_events: int = 0
+    args: Any = None
+    kwargs: Any = None
+    tags: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    service: str | None = None
+    environment: str | None = None
+    revision: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    thread: str | None = None
+    rule: str | None = None
+    trace_id: str | None = None
+    parent_span_id: str | None = None
+    clock_skew: bool = False
+    truncated: bool = False
+    killed: Killed | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the public JSON object of this record, in the contract's order of keys."""
+        out: dict[str, Any] = {
+            "id": self.id,
+            "status": self.status,
+            "namespace": self.namespace,
+            "name": self.name,
+            "action": self.action,
+            "class": self.class_name,
+            "method": self.method,
+            "queue": self.queue,
+            "queue_time": self.queue_time_ms,
+            "attempts": self.attempts,
+            "job_id": self.job_id,
+            "enqueued_at": rfc3339(self.enqueued_ns),
+            "started_at": rfc3339(self.started_ns),
+            "duration": None if self.duration_ns is None else self.duration_ns / 1e6,
+            "exception": None if self.exception is None else self.exception.to_json(),
+            "events": [event.to_json() for event in self.events],
+            "dropped_events": self.dropped_events,
+            "args": self.args,
+            "kwargs": self.kwargs,
+            "tags": self.tags,
+            "params": self.params,
+            "env": self.env,
+            "service": self.service,
+            "environment": self.environment,
+            "revision": self.revision,
+            "host": self.host,
+            "pid": self.pid,
+            "thread": self.thread,
+            "rule": self.rule,
+            "trace_id": self.trace_id or self.id,
+            "parent_span_id": self.parent_span_id,
+        }
+        if self.clock_skew:
+            out["clock_skew"] = True
+        if self.truncated:
+            out["truncated"] = True
+        if self.killed is not None:
+            out["killed"] = self.killed.to_json()
+        return out
+
+
+def rfc3339(ns: int | None) -> str | None:
+    """Format nanoseconds since the epoch as RFC 3339 UTC with microseconds; None stays None."""
+    if ns is None:
+        return None
+    seconds, rest = divmod(ns, 1_000_000_000)
+    try:
+        moment = dt.datetime.fromtimestamp(seconds, dt.timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // 1000:06d}Z"

@@ -1,0 +1,1 @@
+"""KEEP: the arena files in which a worker leaves its records, and the reader of them."""

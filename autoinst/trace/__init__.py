@@ -1,0 +1,1 @@
+"""WHEN: the current transaction, its events, and the notifications that feed it."""
