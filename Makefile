@@ -1,0 +1,57 @@
+# autoinst: `make demo` and `make test` set up everything they need in .venv/ by themselves.
+# Another interpreter for .venv: make demo PYTHON=/path/to/python3.12
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format check-once lock bench kill transparency clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+$(READY): requirements/dev.txt pyproject.toml scripts/venv.sh
+	@PYTHON='$(PYTHON)' sh scripts/venv.sh $(VENV) requirements/dev.txt --editable
+	@touch $@
+
+demo: $(READY) ## Run a small real worker under autoinst and show the jobs it recorded
+	@$(BIN)/autoinst demo
+
+test: lint check-once ## Lint, types, layers, all tests; then the core tests on every Python 3.10-3.13 found
+	$(BIN)/python scripts/matrix.py 3.10 3.11 3.12 3.13
+
+test-all: lint check-once ## The same, and on 3.14 and 3.15, fetched from Debian's packages
+	$(BIN)/python scripts/pythons.py fetch 3.14 3.15
+	$(BIN)/python scripts/matrix.py 3.10 3.11 3.12 3.13 3.14 3.15
+
+lint: $(READY) ## Run ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Let ruff format the code and sort its imports
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+check-once: $(READY)
+	$(BIN)/python scripts/services.py
+	$(BIN)/python -m pytest
+
+lock: $(READY) ## Renew requirements/*.txt from pyproject.toml
+	$(BIN)/python scripts/lock.py
+
+bench: $(READY) ## Measure (side by side, never part of the tests)
+	@for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
+
+kill: $(READY) ## Kill processes in every way there is and count what survived
+	$(BIN)/python -m pytest -m kill
+
+transparency: $(READY) ## Compare programs with and without autoinst
+	$(BIN)/python -m pytest -m transparency
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .venvs .pythons build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""Renew requirements/*.txt: every tool's version and hashes, and no index address.
+
+`uv` does the resolving; it is taken from PATH or installed for this run only.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GROUPS = ("test", "dev")
+OPTIONS = (
+    "--quiet",
+    "--universal",
+    "--python-version=3.10",
+    "--generate-hashes",
+    "--no-emit-index-url",
+    "--no-annotate",
+    "--no-header",
+)
+
+
+def main() -> None:
+    """Write one lock for each dependency group."""
+    with tempfile.TemporaryDirectory() as folder:
+        uv = shutil.which("uv") or install_uv(Path(folder))
+        for group in GROUPS:
+            lock = f"requirements/{group}.txt"
+            command = [uv, "pip", "compile", *OPTIONS, "--group", group, "-o", lock, *sys.argv[1:], "pyproject.toml"]
+            subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+
+def install_uv(folder: Path) -> str:
+    """Install uv in a virtual environment in `folder` and return the program's path."""
+    venv.create(folder / "uv", with_pip=True)
+    bin_folder = folder / "uv" / "bin"
+    subprocess.run([bin_folder / "python", "-m", "pip", "install", "--quiet", "uv"], check=True)
+    return str(bin_folder / "uv")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Run the core tests on other CPythons: matrix.py 3.10 3.11 ...
+
+Each version gets a virtual environment in .venvs/ (kept, and made anew when its lock changes) and runs the tests
+that are not marked `once`. Versions that are not on this machine are named and left out; the one of .venv has run
+everything already.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pythons
+
+ROOT = Path(__file__).resolve().parent.parent
+VENVS = ROOT / ".venvs"
+LOCK = ROOT / "requirements" / "test.txt"
+READY = ".ready"
+
+
+def main() -> int:
+    """Return 0 when the core tests passed on every version found, else 1."""
+    own = "{}.{}".format(*sys.version_info[:2])
+    found: dict[str, str] = {}
+    for version in sys.argv[1:]:
+        path = pythons.find(version)
+        if path is None:
+            print(f"Python {version}: not on this machine, left out")
+        elif version != own:
+            found[version] = path
+    at_once = max(1, min(len(found), os.cpu_count() or 1))
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        results = list(pool.map(run, found, found.values()))
+    return 0 if all(results) else 1
+
+
+def run(version: str, path: str) -> bool:
+    """Run the core tests on one version and print their outcome; the whole output only where they failed."""
+    start = time.monotonic()
+    try:
+        python = environment(version, path)
+    except subprocess.CalledProcessError as error:
+        print(f"Python {version}: no virtual environment\n{error.output}{error.stderr}", flush=True)
+        return False
+    command = [python, "-m", "pytest", "-q", "-m", "not once", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines() or [done.stderr.strip()]
+    if done.returncode:
+        print(f"Python {version}:\n{done.stdout}{done.stderr}", flush=True)
+    print(f"Python {version}: {lines[-1]} ({time.monotonic() - start:.0f} s in all)", flush=True)
+    return done.returncode == 0
+
+
+def environment(version: str, path: str) -> str:
+    """Return the Python of the version's virtual environment, made now unless it is there and up to date."""
+    folder = VENVS / version
+    python = folder / "bin" / "python"
+    ready = folder / READY
+    wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + path.encode()).hexdigest()
+    if ready.is_file() and ready.read_text() == wanted:
+        return str(python)
+    shutil.rmtree(folder, ignore_errors=True)
+    ready.parent.parent.mkdir(exist_ok=True)
+    command = ["sh", "scripts/venv.sh", str(folder), str(LOCK), "--editable"]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHON": path}, capture_output=True, text=True, check=True)
+    ready.write_text(wanted)
+    return str(python)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Make sure that the servers which the tests start are installed: a Redis server, from Debian's packages.
+
+As root on a machine with apt-get, what is missing is installed; otherwise the message names the package.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+# Program -> Debian package that has it.
+SERVERS = {"redis-server": "redis-server"}
+
+
+def main() -> int:
+    """Return 0 when every server's program is there, 1 after a message when one is not."""
+    missing = [package for program, package in SERVERS.items() if shutil.which(program) is None]
+    if not missing:
+        return 0
+    names = " ".join(missing)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        print(f"The tests need {names}; install it first (Debian, as root: apt-get install {names})", file=sys.stderr)
+        return 1
+    print(f"Installing {names} from Debian's packages", file=sys.stderr)
+    # A package's own service would listen on the standard port; the tests start theirs, so none is started here.
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+        done = subprocess.run(["apt-get", "-qq", *command], env=environment, stdout=sys.stderr, check=False)
+        if done.returncode:
+            print(f"apt-get {command[0]} ended with status {done.returncode}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
