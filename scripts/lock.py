@@ -39,7 +39,7 @@ def install_uv(folder: Path) -> str:
     """Install uv in a virtual environment in `folder` and return the program's path."""
     venv.create(folder / "uv", with_pip=True)
     bin_folder = folder / "uv" / "bin"
-    subprocess.run([bin_folder / "python", "-m", "pip", "install", "--quiet", "uv"], check=True)
+    subprocess.run([bin_folder / "python", "-m", "pip", "install", "-qq", "uv"], check=True)
     return str(bin_folder / "uv")
 
 

@@ -51,11 +51,16 @@ def fetch(versions: list[str]) -> int:
         )
         return 1
     print(f"Fetching Python {', '.join(wanted)} from Debian's suite sid into {FETCHED.name}/", file=sys.stderr)
+    # All of them anew: what an earlier fetch unpacked and changed would only be half overwritten.
+    fetched = [path.name.removeprefix("python") for path in (FETCHED / "usr" / "bin").glob("python3.[0-9][0-9]")]
+    shutil.rmtree(FETCHED, ignore_errors=True)
+    wanted = sorted({*wanted, *fetched})
     for archive in download(mirror, wanted):
         unpack(archive)
     patchelf = install_patchelf()
     for version in wanted:
         link_to_own_library(patchelf, version)
+        use_own_wheels(version)
         if find(version) is None:
             print(f"Python {version}: fetched, but it does not run", file=sys.stderr)
             return 1
@@ -110,7 +115,7 @@ def install_patchelf() -> str:
     """Install patchelf in a virtual environment of its own and return the program's path."""
     folder = FETCHED / ".patchelf"
     venv.create(folder, with_pip=True)
-    subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", "patchelf"], check=True)
+    subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-qq", "patchelf"], check=True)
     return str(folder / "bin" / "patchelf")
 
 
@@ -121,6 +126,14 @@ def link_to_own_library(patchelf: str, version: str) -> None:
     libraries = next(path.parent for path in usr.glob("lib/*/libc.so.6"))
     options = ["--set-interpreter", str(loader), "--force-rpath", "--set-rpath", str(libraries)]
     subprocess.run([patchelf, *options, str(usr / "bin" / f"python{version}")], check=True)
+
+
+def use_own_wheels(version: str) -> None:
+    """Make the fetched ensurepip install the pip fetched with it, not the system's older one."""
+    wheels = "usr/share/python-wheels/"
+    for path in (FETCHED / "usr" / "lib" / f"python{version}").glob("_sysconfig*"):
+        if path.is_file() and not path.is_symlink():
+            path.write_text(path.read_text().replace(f"/{wheels}", str(FETCHED / wheels) + "/"))
 
 
 def main() -> int:

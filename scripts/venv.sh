@@ -46,8 +46,8 @@ fi
 say "making $folder with $("$python" --version)"
 rm -rf "$folder"
 "$python" -m venv "$folder" || { rm -rf "$folder"; exit 1; }
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+"$folder/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$lock"
 if [ "$editable" = --editable ]; then
     # The build tools are in the lock, so nothing beside it is downloaded.
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 fi
