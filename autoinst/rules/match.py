@@ -1,0 +1,119 @@
+"""Dotted patterns: `*` stays within one part, `**` as a whole part stands for any number of parts, none included.
+
+A wildcard never reaches a dunder (`__init__`) or a made-up name (`<lambda>`, `<listcomp>`) unless the pattern's own last
+part begins the same way: `methods: ["*"]` means a class's ordinary methods.
+"""
+
+from __future__ import annotations
+
+WILD = "*"
+ANY_PARTS = "**"
+
+
+def is_glob(pattern: str) -> bool:
+    """Tell whether `pattern` has a wildcard."""
+    return WILD in pattern
+
+
+def matches_part(pattern: str, part: str) -> bool:
+    """Tell whether one part of a dotted name matches one part of a pattern; takes linear time."""
+    if WILD not in pattern:
+        return pattern == part
+    pieces = pattern.split(WILD)
+    first, last = pieces[0], pieces[-1]
+    if len(part) < len(first) + len(last) or not part.startswith(first) or not part.endswith(last):
+        return False
+    at, end = len(first), len(part) - len(last)
+    for piece in pieces[1:-1]:
+        at = part.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Tell whether the dotted `name` matches the dotted `pattern`."""
+    if WILD not in pattern:
+        return pattern == name
+    return _matches_parts(pattern.split("."), name.split("."))
+
+
+def _matches_parts(patterns: list[str], parts: list[str]) -> bool:
+    # The usual two-pointer glob walk over parts: only the last `**` seen ever needs to take one part more.
+    p = n = 0
+    retry_p = retry_n = -1
+    while n < len(parts):
+        if p < len(patterns) and patterns[p] == ANY_PARTS:
+            retry_p, retry_n = p + 1, n
+            p += 1
+        elif p < len(patterns) and matches_part(patterns[p], parts[n]):
+            p += 1
+            n += 1
+        elif retry_p >= 0:
+            retry_n += 1
+            p, n = retry_p, retry_n
+        else:
+            return False
+    return all(pattern == ANY_PARTS for pattern in patterns[p:])
+
+
+def matches_qualname(pattern: str, qualname: str) -> bool:
+    """Tell whether a function's qualified name matches, wildcards leaving dunders and made-up names alone."""
+    if WILD not in pattern:
+        return pattern == qualname
+    last = qualname.rpartition(".")[2]
+    for special in ("<", "__"):
+        if last.startswith(special) and not pattern.rpartition(".")[2].startswith(special):
+            return False
+    return matches(pattern, qualname)
+
+
+def split_path(path: str) -> tuple[tuple[str, str, bool], ...]:
+    """Return every (module pattern, qualified-name pattern, exact) that a dotted path may mean.
+
+    `a.b:C` means one, and is exact; in `a.b.C` each dot may be the end of the module's name. The longest module comes
+    first. A `**` may lie across the border, so it counts on both sides of it. A path of one part means nothing.
+    """
+    module, colon, qualname = path.partition(":")
+    if colon:
+        return ((module, qualname, True),)
+    parts = path.split(".")
+    # `<locals>` and its like cannot be a part of a module's name
+    limit = next((i for i, part in enumerate(parts) if part.startswith("<")), len(parts) - 1)
+    found: list[tuple[str, str, bool]] = []
+    for cut in range(min(limit, len(parts) - 1), 0, -1):
+        found.append((".".join(parts[:cut]), ".".join(parts[cut:]), False))
+        if parts[cut - 1] == ANY_PARTS:
+            found.append((".".join(parts[:cut]), ".".join(parts[cut - 1 :]), False))
+    return tuple(found)
+
+
+def is_everything(pattern: str) -> bool:
+    """Tell whether a pattern names nothing at all: only wildcards and separators."""
+    return not pattern.strip("*.:")
+
+
+def bad_pattern(pattern: str) -> str | None:
+    """Return what is wrong with a dotted pattern, or None. One `:` may stand between module and qualified name."""
+    text = pattern
+    if ":" in pattern:
+        module, _, qualname = pattern.partition(":")
+        if ":" in qualname:
+            return "has more than one ':'"
+        if not module or not qualname:
+            return "needs a module before ':' and a name after it"
+        text = f"{module}.{qualname}"
+    for part in text.split("."):
+        if not part:
+            return "has an empty part between dots"
+        if ANY_PARTS in part and part != ANY_PARTS:
+            return f"has `**` within a part: write `*` in {part!r}, or `**` as a part by itself"
+        if part.startswith("<") and part.endswith(">"):
+            continue
+        plain = part.replace(WILD, "a")
+        if not plain.isidentifier() and not f"a{plain}".isidentifier():
+            return f"has {part!r}, which is not a Python name"
+        if WILD not in part and not plain.isidentifier():
+            return f"has {part!r}, which is not a Python name"
+    return None

@@ -1,0 +1,263 @@
+"""The rules as the worker uses them: plain data that marshal can keep, made into objects only where a module needs one."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+FORMAT = 1
+NO_RULES: tuple[Rule, ...] = ()
+MEMO_MAX = 4096
+
+
+class Field:
+    """One value a rule records: a literal, or a generated Python expression over the call.
+
+    `source` is the expression (None for a literal) for `expressions.compile_field`; `names` are the parameters and special
+    names (`result`, `exception`, `env`, `now`, ...) it reads; `at` is 'enter' or 'exit'; `unit` ('s', 'ms', 'us', 'ns')
+    and `naive` ('utc', 'local') say how to read a time, None = by magnitude and UTC.
+    """
+
+    __slots__ = ("at", "literal", "naive", "names", "source", "unit")
+
+    def __init__(
+        self,
+        source: str | None,
+        literal: Any,
+        names: tuple[str, ...],
+        at: str = "enter",
+        unit: str | None = None,
+        naive: str | None = None,
+    ) -> None:
+        """Keep the parts as they are."""
+        self.source = source
+        self.literal = literal
+        self.names = names
+        self.at = at
+        self.unit = unit
+        self.naive = naive
+
+    def to_data(self) -> tuple[Any, ...]:
+        """Return plain data that `Field(*data)` takes."""
+        return (self.source, self.literal, self.names, self.at, self.unit, self.naive)
+
+
+class Rule:
+    """One rule: which functions it means and what to record of their calls.
+
+    `targets` are (module pattern, qualified-name pattern, exact); `exclude` dotted patterns over module.qualname;
+    `ignore` the exceptions that are no errors, those of the whole file and of all rules included; `where` is
+    'file.yaml:12'; `pack` the name of the pack it is from, None for the user's own.
+    """
+
+    __slots__ = (
+        "_module",
+        "_patterns",
+        "decorated_by",
+        "exclude",
+        "fields",
+        "ignore",
+        "index",
+        "kind",
+        "name",
+        "namespace",
+        "nested",
+        "pack",
+        "requires",
+        "subclass_of",
+        "targets",
+        "unsafe",
+        "where",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        kind: str,
+        where: str,
+        pack: str | None,
+        targets: tuple[tuple[str, str, bool], ...],
+        exclude: tuple[str, ...],
+        subclass_of: str | None,
+        decorated_by: str | None,
+        requires: dict[str, str],
+        name: str,
+        namespace: str,
+        nested: str,
+        unsafe: bool,
+        fields: dict[str, tuple[Any, ...]],
+        ignore: tuple[str, ...],
+    ) -> None:
+        """Take the parts as `to_data` gives them (`fields` as plain data)."""
+        self.index = index
+        self.kind = kind
+        self.where = where
+        self.pack = pack
+        self.targets = targets
+        self.exclude = exclude
+        self.subclass_of = subclass_of
+        self.decorated_by = decorated_by
+        self.requires = requires
+        self.name = name
+        self.namespace = namespace
+        self.nested = nested
+        self.unsafe = unsafe
+        self.fields: dict[str, Field] = {key: Field(*data) for key, data in fields.items()}
+        self.ignore = ignore
+        self._module: str | None = None
+        self._patterns: tuple[str, ...] = ()
+
+    def to_data(self) -> tuple[Any, ...]:
+        """Return plain data that `Rule(*data)` takes."""
+        return (
+            self.index,
+            self.kind,
+            self.where,
+            self.pack,
+            self.targets,
+            self.exclude,
+            self.subclass_of,
+            self.decorated_by,
+            self.requires,
+            self.name,
+            self.namespace,
+            self.nested,
+            self.unsafe,
+            {key: field.to_data() for key, field in self.fields.items()},
+            self.ignore,
+        )
+
+    def matches(self, module: str, qualname: str) -> bool:
+        """Tell whether the rule's targets and `exclude` mean the function `qualname` of `module`.
+
+        `subclass_of`, `decorated_by` and `requires` are not looked at: the hook knows the module.
+        """
+        from autoinst.rules.match import matches, matches_qualname
+
+        if module != self._module:
+            # a module's functions are asked about one after the other
+            self._patterns = tuple(name for pattern, name, _ in self.targets if matches(pattern, module))
+            self._module = module
+        for pattern in self._patterns:
+            if matches_qualname(pattern, qualname):
+                break
+        else:
+            return False
+        dotted = f"{module}.{qualname}"
+        return not any(matches(pattern, dotted) for pattern in self.exclude)
+
+    def __repr__(self) -> str:
+        """Show the rule's kind and place."""
+        return f"<Rule {self.kind} {self.where}>"
+
+
+class RuleSet:
+    """All rules in force.
+
+    `digest` names their content; `settings` holds service, environment, revision, namespace (texts or None), redact, env,
+    ignore (tuples of texts) and packs (names of those that are on); `problems` one line for each thing wrong in the files;
+    `exact` maps the module names that rules spell out, `has_globs` tells that others may match too.
+    """
+
+    __slots__ = ("_anywhere", "_heads", "_made", "_memo", "_rules", "digest", "exact", "has_globs", "problems", "settings")
+
+    def __init__(
+        self,
+        digest: str,
+        settings: dict[str, Any],
+        problems: list[str],
+        rules: Sequence[tuple[Any, ...]],
+        exact: dict[str, tuple[int, ...]],
+        heads: dict[str, tuple[tuple[str, int], ...]],
+        anywhere: tuple[tuple[str, int], ...],
+    ) -> None:
+        """Take the parts as `build` makes them and `to_data` gives them."""
+        self.digest = digest
+        self.settings = settings
+        self.problems = problems
+        self.exact = exact
+        self.has_globs = bool(heads or anywhere)
+        self._rules = rules
+        self._heads = heads
+        self._anywhere = anywhere
+        self._made: dict[int, Rule] = {}
+        self._memo: dict[str, tuple[Rule, ...]] = {}
+
+    @classmethod
+    def build(cls, digest: str, settings: dict[str, Any], problems: list[str], rules: Sequence[Rule]) -> RuleSet:
+        """Index `rules` (each rule's `index` is its place) by the modules they may mean."""
+        exact: dict[str, list[int]] = {}
+        heads: dict[str, list[tuple[str, int]]] = {}
+        anywhere: list[tuple[str, int]] = []
+        for rule in rules:
+            for pattern in dict.fromkeys(target[0] for target in rule.targets):
+                head = pattern.partition(".")[0]
+                if "*" not in pattern:
+                    exact.setdefault(pattern, []).append(rule.index)
+                elif "*" not in head:
+                    heads.setdefault(head, []).append((pattern, rule.index))
+                else:
+                    anywhere.append((pattern, rule.index))
+        return cls(
+            digest,
+            settings,
+            problems,
+            tuple(rule.to_data() for rule in rules),
+            {module: tuple(found) for module, found in exact.items()},
+            {head: tuple(found) for head, found in heads.items()},
+            tuple(anywhere),
+        )
+
+    def to_data(self) -> tuple[Any, ...]:
+        """Return plain data for marshal."""
+        rules = tuple(self._rules)
+        return (FORMAT, self.digest, self.settings, self.problems, rules, self.exact, self._heads, self._anywhere)
+
+    @classmethod
+    def from_data(cls, data: Any) -> RuleSet:
+        """Return the rules `to_data` described; raises ValueError if `data` is something else."""
+        if type(data) is not tuple or len(data) != 8 or data[0] != FORMAT:
+            raise ValueError("not the data of a rule set")
+        kinds = (str, dict, list, tuple, dict, dict, tuple)
+        if any(type(part) is not kind for part, kind in zip(data[1:], kinds)):  # noqa: B905 - both have seven
+            raise ValueError("not the data of a rule set")
+        return cls(*data[1:])
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule, the user's first, then the packs'."""
+        return tuple(self._rule(index) for index in range(len(self._rules)))
+
+    def _rule(self, index: int) -> Rule:
+        rule = self._made.get(index)
+        if rule is None:
+            rule = self._made[index] = Rule(*self._rules[index])
+        return rule
+
+    def wanted(self, module: str) -> tuple[Rule, ...]:
+        """Return the rules that may mean functions of the module of that name, in order."""
+        found = self.exact.get(module)
+        if found is None:
+            if not self.has_globs or (not self._anywhere and module.partition(".")[0] not in self._heads):
+                return NO_RULES
+            found = NO_INDEXES
+        known = self._memo.get(module)
+        if known is None:
+            known = self._find(module, found)
+        return known
+
+    def _find(self, module: str, exact: tuple[int, ...]) -> tuple[Rule, ...]:
+        from autoinst.rules.match import matches
+
+        found = set(exact)
+        for candidates in (self._heads.get(module.partition(".")[0], ()), self._anywhere):
+            found.update(index for pattern, index in candidates if matches(pattern, module))
+        if len(self._memo) >= MEMO_MAX:
+            self._memo.clear()
+        known = self._memo[module] = tuple(self._rule(index) for index in sorted(found))
+        return known
+
+
+NO_INDEXES: tuple[int, ...] = ()
