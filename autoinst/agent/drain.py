@@ -1,0 +1,376 @@
+"""Moves records from the spool into the store: one leader at a time, nothing lost or doubled wherever it is killed.
+
+The order is everything: judge the owner, read, commit, and only then give slots back or unlink. A leader killed
+before the commit has changed nothing; one killed after it leaves records that the next leader finds known already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autoinst.agent.deaths import Deaths
+from autoinst.agent.filesystem import NETWORK, SHARED, file_system
+from autoinst.agent.intake import Intake
+from autoinst.config import make_private
+from autoinst.errors import HomeError, SpoolError
+from autoinst.record import Killed
+from autoinst.spool.owner import ARENA_NAME, Judge, Life, Suspicion, is_own
+from autoinst.spool.reader import Arena
+from autoinst.store.processes import ProcessInfo
+from autoinst.store.sqlite import CorruptStoreError, Counted, open_repaired, set_aside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from autoinst.agent.intake import Taken
+    from autoinst.record import Record
+    from autoinst.spool.owner import Machine
+    from autoinst.spool.reader import InFlight
+    from autoinst.store.sqlite import Store
+
+LOCK_NAME = "drain.lock"
+STORE_NAME = "store.sqlite3"
+SPOOL_NAME = "spool"
+COMMIT_LIMIT = 8192  # records in one transaction
+SEEN_SECONDS = 10  # how often the store hears that idle processes live
+LOCK_POLL_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a step did, in records (`arenas`, `quarantined`, `unlinked`: files).
+
+    `more` says that another step would find work at once.
+    """
+
+    stored: int = 0
+    replaced: int = 0
+    known: int = 0
+    killed: int = 0
+    counted: int = 0
+    torn: int = 0
+    quarantined: int = 0
+    unlinked: int = 0
+    arenas: int = 0
+    more: bool = False
+
+    def add(self, other: Counts) -> None:
+        """Add a later step's numbers; `arenas` and `more` are the later step's."""
+        for name in ("stored", "replaced", "known", "killed", "counted", "torn", "quarantined", "unlinked"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.arenas, self.more = other.arenas, other.more
+
+
+class Drain:
+    """The leader over one home. Use as a context manager, or `acquire` and `close`.
+
+    `notes` are lines a person should hear of; whoever shows them may clear the list.
+    """
+
+    def __init__(self, home: str, *, machine: Machine | None = None, deaths: Deaths | None = None) -> None:
+        """Prepare for `home`; raises HomeError (another user's, not writable, on a network file system)."""
+        self.home = make_private(home)
+        self.spool = make_private(os.path.join(home, SPOOL_NAME))
+        kind = file_system(self.spool)
+        if kind in NETWORK:
+            raise HomeError(f"{home}: {kind} is a network file system; set AUTOINST_HOME to a local folder")
+        self.store: Store | None = None
+        self.notes: list[str] = []
+        self._deaths = deaths or Deaths()
+        self._judge = Judge(machine, local=kind not in SHARED)
+        self._intake = Intake(self.spool, self._judge, self._deaths)
+        self._lock = -1
+        self._seen_at = 0.0
+        self._suspects_kept: dict[bytes, Suspicion] = {}
+
+    def __enter__(self) -> Drain:  # noqa: PYI034 - Self is not in typing before 3.11
+        """Become the leader; raises HomeError when another one does not make way within a second."""
+        if not self.acquire(1.0):
+            raise HomeError(f"{self.home}: another process is draining it")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Make way for another leader."""
+        self.close()
+
+    def acquire(self, wait_seconds: float = 0.0) -> bool:
+        """Try for up to `wait_seconds` to become the leader, and open the store; return whether it did.
+
+        Raises HomeError, StoreError.
+        """
+        if self._lock < 0:
+            self._lock = _lock(os.path.join(self.home, LOCK_NAME), wait_seconds)
+        if self._lock < 0:
+            return False
+        if self.store is None:
+            try:
+                self._open_store()
+            except BaseException:
+                self.close()
+                raise
+        return True
+
+    def close(self) -> None:
+        """Close everything and let another process lead."""
+        self._intake.close()
+        self._deaths.close()
+        store, self.store = self.store, None
+        try:
+            if store is not None:
+                store.close()
+        finally:
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+    def _open_store(self) -> Store:
+        self.store, aside = open_repaired(os.path.join(self.home, STORE_NAME))
+        if aside is not None:
+            self.notes.append(f"the store was damaged and is now {aside}")
+        self._judge.suspects = {uid: Suspicion(*row) for uid, row in self.store.suspects().items()}
+        self._suspects_kept = dict(self._judge.suspects)
+        for source in self._intake.sources.values():
+            source.forget_store()
+        return self.store
+
+    def step(self) -> Counts:
+        """Look once at every arena and store what there is; raises StoreError (nothing is lost by it), HomeError."""
+        if self.store is None:
+            raise HomeError(f"{self.home}: step() without having acquired the lead")
+        try:
+            return self._step(self.store)
+        except CorruptStoreError as error:
+            with contextlib.suppress(CorruptStoreError):
+                self.store.close()
+            self.store = None
+            aside = set_aside(os.path.join(self.home, STORE_NAME))
+            self.notes.append(f"the store was damaged and is now {aside}")
+            store = self._open_store()
+            with store.transaction():
+                store.note_problem("store", f"damaged, moved to {aside}: {error}")
+            return self._step(store)
+
+    def run_dry(self) -> Counts:
+        """Step until no work is left at once; return the sum."""
+        total = self.step()
+        while total.more:
+            total.add(self.step())
+        return total
+
+    def _step(self, store: Store) -> Counts:
+        counts = Counts()
+        intake = self._intake
+        intake.scan()
+        group: list[Taken] = []
+        size = 0
+        for source in list(intake.sources.values()):
+            taken = intake.take(source)
+            if taken is None:
+                continue
+            counts.more |= taken.done.more
+            group.append(taken)
+            size += len(taken.done.records) + len(taken.flights)
+            if size >= COMMIT_LIMIT:
+                self._commit(store, group, counts)
+                group, size = [], 0
+        self._commit(store, group, counts)
+        self._note_the_living(store)
+        counts.quarantined, intake.quarantined = intake.quarantined, 0
+        counts.arenas = len(intake.sources)
+        return counts
+
+    def _commit(self, store: Store, group: list[Taken], counts: Counts) -> None:
+        """Store what was read in one transaction; then, and only then, give slots back and unlink."""
+        suspects = self._judge.suspects
+        problems = self._intake.problems
+        if not group and not problems and suspects == self._suspects_kept:
+            return
+        found = Counts(more=counts.more)
+        processes: list[int] = []
+        with store.transaction():
+            for problem in problems:
+                store.note_problem("spool", problem)
+            evidence: dict[bytes, int] = {}
+            for taken in group:
+                processes.append(_enter(store, taken, evidence))
+                _store_taken(store, taken, processes[-1], found)
+            for taken, process in zip(group, processes, strict=True):
+                if taken.last:
+                    self._store_dead(store, taken, process, evidence, found)
+            if suspects != self._suspects_kept:
+                store.set_suspects({uid: (row.checksum, row.since_ns) for uid, row in suspects.items()})
+        self._suspects_kept = dict(suspects)
+        self.notes += problems
+        problems.clear()
+        for taken, process in zip(group, processes, strict=True):
+            self._give_back(taken, process, found)
+        counts.add(found)
+
+    def _give_back(self, taken: Taken, process: int, found: Counts) -> None:
+        source = taken.source
+        source.process = process
+        if taken.overflow is not None:
+            source.overflow = taken.overflow
+        if taken.sequence is not None and taken.status is not None:
+            source.sequence = taken.sequence
+        if taken.last:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(source.path)
+            self._intake.drop(source.path)
+            found.unlinked += 1
+        else:
+            taken.arena.free(taken.done.slots)
+
+    def _store_dead(self, store: Store, taken: Taken, process: int, evidence: dict[bytes, int], found: Counts) -> None:
+        header, verdict = taken.arena.header, taken.verdict
+        uid = header.process_uid
+        lost = [flight for flight in taken.flights if not flight.complete]
+        cause = verdict.signal
+        if lost and cause in (None, "SIGKILL"):
+            cause = self._deaths.cause(header.pid, header.start_time, taken.source.cgroup) or cause
+        last_alive = max(evidence.get(uid, 0), store.last_seen(uid) or 0)
+        noticed = time.time_ns() if taken.source.alive_ns is not None else None
+        records = [flight.record for flight in taken.flights if flight.complete]
+        records += [killed_record(flight, header.pid, cause, last_alive, noticed) for flight in lost]
+        inserted = store.insert(records, process)
+        found.stored += inserted.new
+        found.replaced += inserted.replaced
+        found.known += inserted.known
+        found.killed += len(lost)
+        store.process_seen(process, last_alive)
+        store.process_ended(process, cause or verdict.how or ("killed" if lost else "gone"))
+
+    def _note_the_living(self, store: Store) -> None:
+        now = time.monotonic()
+        if now - self._seen_at < SEEN_SECONDS:
+            return
+        self._seen_at = now
+        living = [(s.process, s.alive_ns) for s in self._intake.sources.values() if s.process and s.alive_ns]
+        if living:
+            with store.transaction():
+                for process, alive_ns in living:
+                    store.process_seen(process, alive_ns)
+
+
+def _store_taken(store: Store, taken: Taken, process: int, found: Counts) -> None:
+    arena, done = taken.arena, taken.done
+    if done.records:
+        inserted = store.insert(done.records, process)
+        found.stored += inserted.new
+        found.replaced += inserted.replaced
+        found.known += inserted.known
+    if done.torn:
+        found.torn += done.torn
+        store.note_problem("torn", f"{taken.source.path}: records whose checksum is wrong", done.torn)
+    if taken.overflow is not None:
+        found.counted += store.set_counted(arena.uid, [Counted(*row) for row in arena.overflow()])
+    if taken.status is not None:
+        store.process_status(process, taken.status)
+
+
+def _enter(store: Store, taken: Taken, evidence: dict[bytes, int]) -> int:
+    """Return the row of the arena's process, and gather in `evidence` until when it surely lived."""
+    arena, header, source = taken.arena, taken.arena.header, taken.source
+    process = source.process
+    if process is None:
+        info = ProcessInfo(header.process_uid, header.pid, header.created_ns, arena.description())
+        process = store.enter_process(info)
+    alive = max(evidence.get(header.process_uid, 0), source.alive_ns or 0, source.written_ns or 0, header.created_ns)
+    for record in taken.done.records:
+        alive = max(alive, record.started_ns + (record.duration_ns or 0))
+    for flight in taken.flights:
+        alive = max(alive, flight.record.started_ns + (flight.record.duration_ns or 0))
+    alive = min(alive, time.time_ns())  # a clock may have been set back since, and a record may say anything
+    evidence[header.process_uid] = alive
+    store.process_seen(process, alive)
+    return process
+
+
+def killed_record(flight: InFlight, pid: int, cause: str | None, last_alive_ns: int, noticed_ns: int | None) -> Record:
+    """Turn a job in flight into the record of a killed one.
+
+    Its duration ends when its process was last known alive: the last record's end, the last start, the last write to
+    the file, the last look that found its lease held. Where nothing of that is later than the job's own start, it ends
+    when the death was noticed if this leader had seen the process alive (then it died within one interval of looking),
+    and is unknown otherwise.
+    """
+    record = flight.record
+    record.status = "killed"
+    record.killed = Killed(pid, cause, flight.last_event)
+    if flight.ended:  # it died while storing the job's end, whose duration was there already
+        return record
+    record.duration_ns = None
+    if last_alive_ns > record.started_ns:
+        record.duration_ns = last_alive_ns - record.started_ns
+    elif noticed_ns is not None:
+        record.duration_ns = max(noticed_ns - record.started_ns, 0)
+    return record
+
+
+def drain_once(home: str, wait_seconds: float = 2.0) -> Counts | None:
+    """Drain `home` until nothing is left at once; None if another process leads and keeps the lead.
+
+    Raises HomeError, StoreError.
+    """
+    drain = Drain(home)
+    try:
+        return drain.run_dry() if drain.acquire(wait_seconds) else None
+    finally:
+        drain.close()
+
+
+def running(home: str, machine: Machine | None = None) -> list[Record]:
+    """Return the jobs in flight, newest first, of all processes that are not known to be dead; changes nothing."""
+    out: list[Record] = []
+    judge = Judge(machine)
+    for arena in _readable(os.path.join(home, SPOOL_NAME)):
+        try:
+            if judge.judge(arena).life is not Life.DEAD:
+                for flight in arena.running():
+                    flight.record.status = "running"
+                    flight.record.duration_ns = None
+                    out.append(flight.record)
+        finally:
+            arena.close()
+    out.sort(key=lambda record: record.started_ns, reverse=True)
+    return out
+
+
+def _readable(spool: str) -> Iterator[Arena]:
+    try:
+        names = sorted(os.listdir(spool))
+        owner = os.stat(spool).st_uid
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(spool, name)
+        if ARENA_NAME.fullmatch(name) and not is_own(path):
+            with contextlib.suppress(SpoolError):
+                yield Arena.open(path, owner=owner)
+
+
+def _lock(path: str, wait_seconds: float) -> int:
+    """Return a descriptor that holds the lock `path`, -1 if another process keeps it for `wait_seconds`."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise HomeError(f"{path}: {error.strerror}") from error
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                return -1
+            time.sleep(LOCK_POLL_SECONDS)
+        except OSError as error:
+            os.close(fd)
+            raise HomeError(f"{path}: {error.strerror}") from error
+        else:
+            return fd

@@ -1,0 +1,211 @@
+"""The spool folder as its one reader sees it: which arenas there are, what is new in them, what cannot be read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from autoinst.config import make_private
+from autoinst.errors import HomeError, SpoolError
+from autoinst.spool.owner import ARENA_NAME, Life, is_own, lease_held
+from autoinst.spool.reader import Arena, NewerArenaError, open_private
+
+if TYPE_CHECKING:
+    from autoinst.agent.deaths import Deaths
+    from autoinst.spool.owner import Judge, Verdict
+    from autoinst.spool.reader import Done, InFlight
+
+QUARANTINE_NAME = "quarantine"
+ARENA_LIMIT = 4096  # records taken from one arena at a time
+OPEN_LIMIT = 400  # arenas kept mapped: each takes up to two descriptors
+LEFTOVER_SECONDS = 60  # age at which an arena whose making was cut short is removed
+# What a file that can never become an arena makes open(2) or mmap(2) say; anything else may pass.
+_HOPELESS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV})
+
+
+@dataclass(slots=True)
+class Source:
+    """One arena file, and what this leader remembers of it between steps.
+
+    `process` is its process's number in the store, `alive_ns` when its owner was last seen to live (ns since the
+    epoch), `written_ns` when the file was last written before this leader touched it.
+    """
+
+    path: str
+    arena: Arena | None = None
+    process: int | None = None
+    alive_ns: int | None = None
+    written_ns: int | None = None
+    sequence: int = -1
+    overflow: bytes = b""
+    cgroup: str | None = None
+
+    def close(self) -> None:
+        """Unmap the arena; it is opened again when needed."""
+        if self.arena is not None:
+            self.arena.close()
+            self.arena = None
+
+    def forget_store(self) -> None:
+        """Make everything the arena tells count as new, for a store that knows nothing of it."""
+        self.process, self.sequence, self.overflow = None, -1, b""
+
+
+@dataclass(slots=True)
+class Taken:
+    """What was read of one arena and is to be stored; `last`: its owner is dead, and nothing is left beside this."""
+
+    source: Source
+    arena: Arena
+    verdict: Verdict
+    done: Done
+    flights: list[InFlight] = field(default_factory=list)
+    overflow: bytes | None = None
+    sequence: int | None = None
+    status: dict[str, Any] | None = None
+    last: bool = False
+
+
+class Intake:
+    """Reads the arenas of a spool folder. `problems` are texts for `doctor`, to be taken away once stored."""
+
+    def __init__(self, spool: str, judge: Judge, deaths: Deaths) -> None:
+        """Read the folder `spool`."""
+        self.spool = spool
+        self.judge = judge
+        self.sources: dict[str, Source] = {}
+        self.problems: list[str] = []
+        self.quarantined = 0
+        self._deaths = deaths
+        self._skipped: set[str] = set()
+
+    def close(self) -> None:
+        """Unmap all arenas and forget them."""
+        for source in self.sources.values():
+            source.close()
+        self.sources.clear()
+
+    def scan(self) -> None:
+        """Look which arenas there are; raises HomeError if the folder cannot be listed."""
+        found = set()
+        try:
+            with os.scandir(self.spool) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".new"):
+                        _remove_leftover(entry)
+                    elif entry.name.endswith(".arena"):
+                        found.add(entry.path)
+        except OSError as error:
+            raise HomeError(f"{self.spool}: {error.strerror}") from error
+        for path in self.sources.keys() - found:
+            self.drop(path)
+        self._skipped &= found
+        for path in sorted(found - self.sources.keys() - self._skipped):
+            if not ARENA_NAME.fullmatch(os.path.basename(path)):
+                self._quarantine(path, f"{path}: no arena has such a name")
+            elif is_own(path):
+                self._skipped.add(path)
+            else:
+                self.sources[path] = Source(path)
+
+    def drop(self, path: str) -> None:
+        """Forget an arena that is gone."""
+        source = self.sources.pop(path, None)
+        if source is not None:
+            source.close()
+        name = ARENA_NAME.fullmatch(os.path.basename(path))
+        if name:
+            self.judge.suspects.pop(bytes.fromhex(name[2]), None)
+
+    def take(self, source: Source) -> Taken | None:
+        """Judge an arena's owner and read what is new; None if that is nothing."""
+        arena = self._open(source)
+        if arena is None:
+            return None
+        verdict = self.judge.judge(arena)  # before the last read, so that nothing can be added after it
+        if verdict.life is Life.ALIVE:
+            self._note_alive(source, arena)
+        taken = Taken(source, arena, verdict, arena.done(ARENA_LIMIT))
+        taken.last = verdict.life is Life.DEAD and not taken.done.more
+        if taken.last:
+            taken.flights = arena.running()
+        overflow = arena.overflow_bytes()
+        if overflow != source.overflow:
+            taken.overflow = overflow
+        sequence = arena.status_sequence()
+        if sequence != source.sequence:
+            taken.status = arena.status()
+            taken.sequence = sequence
+        worth = taken.done.slots or taken.last or taken.overflow is not None or taken.status is not None
+        if worth or source.process is None:
+            return taken
+        if len(self.sources) > OPEN_LIMIT:
+            source.close()
+        return None
+
+    def _open(self, source: Source) -> Arena | None:
+        path = source.path
+        try:
+            if source.arena is None:
+                source.arena = Arena.open(path, writable=True)
+                if source.written_ns is None:
+                    source.written_ns = os.fstat(source.arena.fd).st_mtime_ns
+            if not source.arena.intact():
+                raise SpoolError(f"{path}: cut short since it was opened")  # noqa: TRY301
+        except NewerArenaError as error:  # its owner's own autoinst will read it
+            self.drop(path)
+            self._skipped.add(path)
+            self.problems.append(str(error))
+        except SpoolError as error:
+            cause = error.__cause__
+            if isinstance(cause, FileNotFoundError):
+                self.drop(path)
+            elif not isinstance(cause, OSError) or cause.errno in _HOPELESS:
+                self._quarantine(path, str(error))
+            # Else it is we who lack descriptors, memory or rights: the next step tries again.
+        else:
+            return source.arena
+        return None
+
+    def _note_alive(self, source: Source, arena: Arena) -> None:
+        source.alive_ns = time.time_ns()
+        if source.cgroup is None:
+            cgroup = arena.description().get("cgroup")
+            source.cgroup = cgroup if isinstance(cgroup, str) else ""
+            if source.cgroup:
+                self._deaths.watch(source.cgroup)
+
+    def _quarantine(self, path: str, reason: str) -> None:
+        """Move an unreadable file to the quarantine folder, with a file beside it that says why."""
+        self.drop(path)
+        folder = os.path.join(self.spool, QUARANTINE_NAME)
+        target = os.path.join(folder, os.path.basename(path))
+        try:
+            make_private(folder)
+            with open(target + ".reason", "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(reason + "\n")
+            os.rename(path, target)
+        except FileNotFoundError:
+            return
+        except (OSError, HomeError) as error:
+            self._skipped.add(path)
+            reason = f"{reason} (and it cannot be moved away: {error})"
+        self.quarantined += 1
+        self.problems.append(reason)
+
+
+def _remove_leftover(entry: os.DirEntry[str]) -> None:
+    """Remove an arena whose owner died while making it: it never held a job."""
+    with contextlib.suppress(OSError, SpoolError):
+        if time.time() - entry.stat(follow_symlinks=False).st_mtime < LEFTOVER_SECONDS or is_own(entry.path):
+            return
+        fd = open_private(entry.path)
+        try:
+            if lease_held(fd) is False:
+                os.unlink(entry.path)
+        finally:
+            os.close(fd)

@@ -1,0 +1,110 @@
+"""Puts records into the store once, whatever is offered again; rollups and error counts stay exact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from autoinst.store.failures import Failures
+from autoinst.store.records import JOB_COLUMNS, KILLED, RUNNING, STATUS_NUMBERS, to_row
+from autoinst.store.rollups import Rollups
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from autoinst.record import Record
+    from autoinst.store.records import Names, Row
+
+# What a record may replace: an end that was seen replaces one that was inferred, never the other way.
+_RANK = {status: (0 if status == RUNNING else 1 if status == KILLED else 2) for status in STATUS_NUMBERS.values()}
+_INSERT = f"INSERT OR IGNORE INTO job({JOB_COLUMNS}) VALUES({','.join('?' * len(JOB_COLUMNS.split(',')))})"
+_STATUS, _START, _DURATION, _QUEUE_TIME, _ACTION, _QUEUE, _ERROR = 1, 2, 3, 4, 5, 7, 12
+
+
+class Inserted(NamedTuple):
+    """How many records were new, how many replaced what was known before, and how many were known already."""
+
+    new: int
+    replaced: int
+    known: int
+
+
+class Inserter:
+    """Inserts within the transaction in progress; `flush` before its end."""
+
+    def __init__(self, con: sqlite3.Connection, names: Names) -> None:
+        """Use `con` and share its `names`."""
+        self._con = con
+        self._names = names
+        self.rollups = Rollups(con)
+        self.failures = Failures(con)
+        self._errors: list[tuple[int, int, bytes, str]] = []
+
+    def forget(self) -> None:
+        """Drop what is not stored yet, after a rollback."""
+        self.rollups.forget()
+        self.failures.forget()
+        self._errors.clear()
+
+    def flush(self) -> None:
+        """Store the totals that the inserted records add up to."""
+        self.rollups.flush()
+        self.failures.count(self._errors)
+        self._errors.clear()
+
+    def insert(self, records: Sequence[Record], process: int) -> Inserted:
+        """Insert `records` of the process with that row number (0: unknown)."""
+        best: dict[str, Record] = {}
+        for record in records:
+            other = best.get(record.id)
+            if other is None or _RANK[STATUS_NUMBERS[record.status]] > _RANK[STATUS_NUMBERS[other.status]]:
+                best[record.id] = record
+        rows: list[Row] = []
+        messages: list[str | None] = []
+        for record in best.values():
+            error = None
+            message = None
+            if record.exception is not None and record.status == "error":
+                message = record.exception.message
+                action = self._names.site(record)[1]
+                error = self.failures.number(record.exception, action, record.started_ns, bytes.fromhex(record.id))
+            rows.append(to_row(record, self._names, process, error))
+            messages.append(message)
+        found = self._con.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job'").fetchone()
+        before = found[0] if found else 0
+        new = self._con.executemany(_INSERT, rows).rowcount
+        duplicates = len(records) - len(rows)
+        if new == len(rows):
+            for row, message in zip(rows, messages, strict=True):
+                self._count(row, message)
+            return Inserted(new, 0, duplicates)
+        added = {row[0] for row in self._con.execute("SELECT id FROM job WHERE n > ?", (before,))}
+        replaced = 0
+        for row, message in zip(rows, messages, strict=True):
+            if row[0] in added:
+                self._count(row, message)
+            elif self._replace(row):
+                self._count(row, message)
+                replaced += 1
+        return Inserted(new, replaced, len(rows) - new - replaced + duplicates)
+
+    def _replace(self, row: Row) -> bool:
+        n, status, start, action, queue, error = self._con.execute(
+            "SELECT n, status, start, action, queue, error FROM job WHERE id = ?", (row[0],)
+        ).fetchone()
+        if _RANK[row[_STATUS]] <= _RANK[status]:
+            return False
+        self._con.execute("DELETE FROM job WHERE n = ?", (n,))
+        if status == KILLED:
+            self.rollups.take_back_killed(start, action, queue)
+        if error is not None:
+            self.failures.uncount(error, start)
+        self._con.execute(_INSERT, row)
+        return True
+
+    def _count(self, row: Row, message: str | None) -> None:
+        status = row[_STATUS]
+        if status != RUNNING:
+            self.rollups.add(status, row[_START], row[_DURATION], row[_QUEUE_TIME], row[_ACTION], row[_QUEUE])
+        if row[_ERROR] is not None:
+            self._errors.append((row[_ERROR], row[_START], row[0], message or ""))

@@ -1,0 +1,73 @@
+"""The embedded store's tables, and how an older database becomes a newer one.
+
+`job.n` only grows and is never used twice, so an exporter's cursor is one number: a job that replaces what was said
+of it before (killed) gets a new one. Times are ns since the epoch, durations ns. Texts that repeat are numbers of
+`name`, 0 for null (a byte less than null in an index, and usable in a primary key).
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x41494E53  # "AINS", PRAGMA application_id
+
+_VERSION_1 = """
+CREATE TABLE name(id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+
+CREATE TABLE site(
+  id INTEGER PRIMARY KEY, action INTEGER NOT NULL, class INTEGER NOT NULL, method INTEGER NOT NULL,
+  namespace INTEGER NOT NULL, name INTEGER NOT NULL, rule INTEGER NOT NULL,
+  UNIQUE(action, class, method, namespace, name, rule));
+
+CREATE TABLE description(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
+
+CREATE TABLE process(
+  id INTEGER PRIMARY KEY, uid BLOB NOT NULL UNIQUE, pid INTEGER NOT NULL, host INTEGER NOT NULL,
+  service INTEGER NOT NULL, environment INTEGER NOT NULL, revision INTEGER NOT NULL, description INTEGER,
+  started INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, ended INTEGER, how TEXT,
+  status BLOB);
+CREATE INDEX process_by_seen ON process(last_seen);
+CREATE INDEX process_with_status ON process(ended) WHERE status IS NOT NULL;
+
+CREATE TABLE job(
+  n INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, status INTEGER NOT NULL, start INTEGER NOT NULL,
+  duration INTEGER, queue_time INTEGER, action INTEGER NOT NULL, site INTEGER NOT NULL, queue INTEGER NOT NULL,
+  attempts INTEGER, process INTEGER NOT NULL, thread INTEGER NOT NULL, flags INTEGER NOT NULL, error INTEGER,
+  job_id, details BLOB);
+CREATE UNIQUE INDEX job_by_id ON job(id);
+CREATE INDEX job_by_start ON job(start);
+CREATE INDEX job_by_action ON job(action, start);
+CREATE INDEX job_not_ok ON job(status, start) WHERE status <> 1;
+CREATE INDEX job_by_error ON job(error, start) WHERE error IS NOT NULL;
+CREATE INDEX job_by_job_id ON job(job_id) WHERE job_id IS NOT NULL;
+
+CREATE TABLE minute(
+  at INTEGER, action INTEGER, queue INTEGER, ok INTEGER NOT NULL, error INTEGER NOT NULL, ignored INTEGER NOT NULL,
+  killed INTEGER NOT NULL, counted INTEGER NOT NULL, counted_errors INTEGER NOT NULL, sum INTEGER NOT NULL,
+  max INTEGER NOT NULL, durations BLOB NOT NULL, queue_sum INTEGER NOT NULL, queue_times BLOB NOT NULL,
+  PRIMARY KEY(at, action, queue)) WITHOUT ROWID;
+CREATE TABLE hour(
+  at INTEGER, action INTEGER, queue INTEGER, ok INTEGER NOT NULL, error INTEGER NOT NULL, ignored INTEGER NOT NULL,
+  killed INTEGER NOT NULL, counted INTEGER NOT NULL, counted_errors INTEGER NOT NULL, sum INTEGER NOT NULL,
+  max INTEGER NOT NULL, durations BLOB NOT NULL, queue_sum INTEGER NOT NULL, queue_times BLOB NOT NULL,
+  PRIMARY KEY(at, action, queue)) WITHOUT ROWID;
+
+CREATE TABLE error(
+  id INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL UNIQUE, class TEXT NOT NULL, message TEXT NOT NULL,
+  action INTEGER NOT NULL, frames TEXT NOT NULL, count INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+  last_job BLOB NOT NULL);
+CREATE INDEX error_by_last ON error(last);
+CREATE TABLE error_hour(at INTEGER, error INTEGER, count INTEGER NOT NULL, PRIMARY KEY(at, error)) WITHOUT ROWID;
+
+CREATE TABLE overflow(
+  arena BLOB, action INTEGER, count INTEGER NOT NULL, errors INTEGER NOT NULL, sum INTEGER NOT NULL,
+  seen INTEGER NOT NULL, PRIMARY KEY(arena, action)) WITHOUT ROWID;
+
+CREATE TABLE suspect(arena BLOB PRIMARY KEY, checksum INTEGER NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE problem(
+  kind TEXT, detail TEXT, count INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+  PRIMARY KEY(kind, detail)) WITHOUT ROWID;
+CREATE TABLE cursor(exporter TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+# The script at index i brings a database of PRAGMA user_version i to version i + 1.
+MIGRATIONS = (_VERSION_1,)
+VERSION = len(MIGRATIONS)

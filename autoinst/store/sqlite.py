@@ -1,0 +1,362 @@
+"""The embedded store: one SQLite file that one leader writes and any number of processes read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from autoinst.errors import StoreError
+from autoinst.spool.tail import is_id
+from autoinst.store import query, schema
+from autoinst.store.insert import Inserted, Inserter
+from autoinst.store.processes import Processes
+from autoinst.store.records import Names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from autoinst.record import Record
+    from autoinst.store.failures import ErrorGroup
+    from autoinst.store.processes import ProcessInfo
+    from autoinst.store.query import JobFilter
+    from autoinst.store.rollups import Cell
+
+BUSY_SECONDS = 10.0
+WAL_LIMIT_BYTES = 64 * 1024 * 1024
+_CORRUPT_CODES = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
+_CORRUPT_WORDS = ("malformed", "not a database", "unsupported file format")
+
+
+class CorruptStoreError(StoreError):
+    """The database file is damaged; `set_aside` and open anew."""
+
+
+class Problem(NamedTuple):
+    """Something that went wrong in the reading half, for `doctor`; times in ns since the epoch."""
+
+    kind: str
+    detail: str
+    times: int
+    first_ns: int
+    last_ns: int
+
+
+class Counted(NamedTuple):
+    """How many jobs of an action an arena has only counted, since it was made."""
+
+    action: str | None
+    jobs: int
+    errors: int
+    sum_ns: int
+
+
+class Store:
+    """An open store. Writes happen inside `with store.transaction():`; all methods raise StoreError."""
+
+    def __init__(self, path: str, *, readonly: bool = False, timeout: float = BUSY_SECONDS) -> None:
+        """Open the database `path`, made or brought to this version unless `readonly`.
+
+        `timeout` are the seconds to wait for a lock. Raises StoreError, CorruptStoreError.
+        """
+        self.path = path
+        with self._errors():
+            self._con = _connect(path, readonly=readonly, timeout=timeout)
+        try:
+            with self._errors():
+                _prepare(self._con, path, readonly=readonly)
+        except StoreError:
+            self._con.close()
+            raise
+        self._names = Names(self._con)
+        self._processes = Processes(self._con, self._names)
+        self._inserter = Inserter(self._con, self._names)
+
+    def __enter__(self) -> Store:  # noqa: PYI034 - Self is not in typing before 3.11
+        """Return the store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._errors():
+            self._con.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if is_corrupt(error):
+                raise CorruptStoreError(f"{self.path}: {error}") from error
+            raise StoreError(f"{self.path}: {error}") from error
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all that is written inside one transaction; on any exception nothing of it is kept."""
+        with self._errors():
+            self._con.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._inserter.flush()
+                self._con.execute("COMMIT")
+            except BaseException:
+                for part in (self._inserter, self._names, self._processes):
+                    part.forget()
+                if self._con.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):  # what went wrong first is what matters
+                        self._con.execute("ROLLBACK")
+                raise
+
+    # -- writing, inside a transaction -------------------------------------------------------------------------
+
+    def enter_process(self, info: ProcessInfo) -> int:
+        """Return the number of a process, adding it if it is new."""
+        return self._processes.enter(info, time.time_ns())
+
+    def process_seen(self, process: int, alive_ns: int) -> None:
+        """Note that a process was alive at `alive_ns`."""
+        self._processes.seen(process, alive_ns)
+
+    def process_status(self, process: int, status: dict[str, Any]) -> None:
+        """Keep the rule statuses a process told of."""
+        self._processes.set_status(process, status)
+
+    def process_ended(self, process: int, how: str) -> None:
+        """Note that a process was found dead now."""
+        self._processes.end(process, time.time_ns(), how)
+
+    def insert(self, records: Sequence[Record], process: int | None = None) -> Inserted:
+        """Insert records that are not known yet; an end that was seen replaces one that was only inferred.
+
+        `process` is their process's number (None: found or made from each record's pid, host, service, ...).
+        """
+        if process is not None:
+            return self._inserter.insert(records, process)
+        groups: dict[tuple[Any, ...], list[Record]] = {}
+        for record in records:
+            texts = (record.pid, record.host, record.service, record.environment, record.revision)
+            groups.setdefault(texts, []).append(record)
+        totals = [0, 0, 0]
+        for texts, group in groups.items():
+            found = self._inserter.insert(group, self._processes.enter_unknown(texts))
+            totals = [a + b for a, b in zip(totals, found, strict=True)]
+        return Inserted(*totals)
+
+    def set_counted(self, arena_uid: bytes, rows: Iterable[Counted]) -> int:
+        """Bring what an arena has only counted up to date; the numbers never fall. Returns how many jobs were added."""
+        now = time.time_ns()
+        added = 0
+        for row in rows:
+            action = self._names.number(row.action)
+            found = self._con.execute(
+                "SELECT count, errors, sum FROM overflow WHERE arena = ? AND action = ?", (arena_uid, action)
+            ).fetchone() or (0, 0, 0)
+            values = [max(old, new) for old, new in zip(found, row[1:], strict=True)]
+            if tuple(values) == tuple(found):
+                continue
+            delta = [new - old for old, new in zip(found, values, strict=True)]
+            self._inserter.rollups.add_counted(now, action, *delta)
+            self._con.execute(
+                "INSERT OR REPLACE INTO overflow(arena, action, count, errors, sum, seen) VALUES(?,?,?,?,?,?)",
+                (arena_uid, action, *values, now),
+            )
+            added += delta[0]
+        return added
+
+    def note_problem(self, kind: str, detail: str, count: int = 1) -> None:
+        """Remember something that went wrong, for `doctor`."""
+        now = time.time_ns()
+        self._con.execute(
+            "INSERT INTO problem(kind, detail, count, first, last) VALUES(?,?,?,?,?) ON CONFLICT(kind, detail)"
+            " DO UPDATE SET count = count + excluded.count, last = excluded.last",
+            (kind, detail, count, now, now),
+        )
+
+    def set_suspects(self, suspects: dict[bytes, tuple[int, int]]) -> None:
+        """Keep (checksum, since) of the arenas under suspicion, for the next process that looks."""
+        self._con.execute("DELETE FROM suspect")
+        self._con.executemany(
+            "INSERT INTO suspect(arena, checksum, since) VALUES(?,?,?)", [(uid, *row) for uid, row in suspects.items()]
+        )
+
+    def set_cursor(self, exporter: str, n: int) -> None:
+        """Note that an exporter has sent all jobs up to cursor `n`."""
+        self._con.execute("INSERT OR REPLACE INTO cursor(exporter, n) VALUES(?,?)", (exporter, n))
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def last_seen(self, process_uid: bytes) -> int | None:
+        """Return when a process was last known alive, ns since the epoch."""
+        with self._errors():
+            return self._processes.last_seen(process_uid)
+
+    def suspects(self) -> dict[bytes, tuple[int, int]]:
+        """Return what `set_suspects` kept."""
+        with self._errors():
+            return {row[0]: (row[1], row[2]) for row in self._con.execute("SELECT arena, checksum, since FROM suspect")}
+
+    def jobs(self, wanted: JobFilter) -> Iterator[Record]:
+        """Yield stored jobs, newest first."""
+        with self._errors():
+            yield from query.jobs(self._con, self._names, self._processes, wanted)
+
+    def job(self, record_id: str) -> Record | None:
+        """Return the job with that id of 32 hexadecimal digits."""
+        if not is_id(record_id):
+            return None
+        return next(self.jobs(query.JobFilter(limit=1, id_prefix=record_id)), None)
+
+    def jobs_after(self, n: int, limit: int = 1000) -> list[tuple[int, Record]]:
+        """Return jobs stored after cursor `n` in the order of storing, each with its cursor."""
+        with self._errors():
+            return query.jobs_after(self._con, self._names, self._processes, n, limit)
+
+    def cursor(self, exporter: str) -> int:
+        """Return the exporter's cursor, 0 at first."""
+        with self._errors():
+            found = self._con.execute("SELECT n FROM cursor WHERE exporter = ?", (exporter,)).fetchone()
+            return int(found[0]) if found else 0
+
+    def count(self) -> int:
+        """Return how many jobs are stored (not counting those that were only counted)."""
+        with self._errors():
+            return int(self._con.execute("SELECT count(*) FROM job").fetchone()[0])
+
+    def totals(self, since_ns: int, until_ns: int) -> dict[str | None, Cell]:
+        """Return totals per action of the jobs started in that time, to the minute."""
+        return self._grouped(since_ns, until_ns, 1)
+
+    def queue_totals(self, since_ns: int, until_ns: int) -> dict[str | None, Cell]:
+        """Return totals per queue of the jobs started in that time, to the minute."""
+        return self._grouped(since_ns, until_ns, 2)
+
+    def _grouped(self, since_ns: int, until_ns: int, key: int) -> dict[str | None, Cell]:
+        out: dict[str | None, Cell] = {}
+        with self._errors():
+            for row in query.cells(self._con, self._names, since_ns, until_ns):
+                group: Any = row[key]
+                if group in out:
+                    out[group].add(row[3])
+                else:
+                    out[group] = row[3]
+        return out
+
+    def series(self, since_ns: int, until_ns: int, *, step_ns: int, action: str | None = None) -> dict[int, Cell]:
+        """Return totals per step of whole minutes or hours, by start of the step."""
+        with self._errors():
+            return query.series(self._con, self._names, since_ns, until_ns, step_ns=step_ns, action=action)
+
+    def errors(self, *, since_ns: int | None = None, limit: int = 50) -> list[ErrorGroup]:
+        """Return errors by fingerprint, the latest first."""
+        with self._errors():
+            return query.errors(self._con, self._names, since_ns=since_ns, limit=limit)
+
+    def error_hours(self, group: int, since_ns: int) -> dict[int, int]:
+        """Return how often an error group occurred, by start of the hour."""
+        with self._errors():
+            return query.error_hours(self._con, group, since_ns)
+
+    def processes(self, *, living: bool | None = None, limit: int = 200) -> list[Any]:
+        """Return processes, the last seen first; `living` chooses those that have (not) ended."""
+        with self._errors():
+            return self._processes.list(living=living, limit=limit)
+
+    def problems(self) -> list[Problem]:
+        """Return what went wrong, the latest first."""
+        with self._errors():
+            rows = self._con.execute("SELECT kind, detail, count, first, last FROM problem ORDER BY last DESC")
+            return [Problem(*row) for row in rows]
+
+
+def is_corrupt(error: sqlite3.Error) -> bool:
+    """Return whether `error` says that the file is damaged or no database."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _CORRUPT_CODES
+    return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _CORRUPT_WORDS)
+
+
+def set_aside(path: str) -> str:
+    """Move a damaged database and its companions out of the way and return its new path; raises StoreError."""
+    aside = f"{path}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    number = 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = f"{aside.partition('~')[0]}~{number}"
+    try:
+        for suffix in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(path + suffix, aside + suffix)
+    except OSError as error:
+        raise StoreError(f"{path}: damaged, and cannot be moved aside: {error.strerror}") from error
+    return aside
+
+
+def open_repaired(path: str, *, timeout: float = BUSY_SECONDS) -> tuple[Store, str | None]:
+    """Open the store for its one leader; a damaged one is moved aside. Returns it and where the damaged one is now."""
+    try:
+        return Store(path, timeout=timeout), None
+    except CorruptStoreError as error:
+        aside = set_aside(path)
+        store = Store(path, timeout=timeout)
+        with store.transaction():
+            store.note_problem("store", f"damaged, moved to {aside}: {error}")
+        return store, aside
+
+
+def _connect(path: str, *, readonly: bool, timeout: float) -> sqlite3.Connection:
+    if readonly:
+        uri = f"file:{quote(path)}?mode=ro"
+    else:
+        uri = f"file:{quote(path)}"
+        # SQLite would make it as the umask says; its companions take over the mode.
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout)
+
+
+def _prepare(con: sqlite3.Connection, path: str, *, readonly: bool) -> None:
+    version = con.execute("PRAGMA user_version").fetchone()[0]
+    if version > schema.VERSION:
+        raise StoreError(f"{path}: written by a newer autoinst (version {version}, this one knows {schema.VERSION})")
+    application = con.execute("PRAGMA application_id").fetchone()[0]
+    empty = not con.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != schema.APPLICATION_ID and not (empty and not application and not version):
+        raise StoreError(f"{path}: a database, but not autoinst's")
+    if readonly:
+        if version != schema.VERSION:
+            raise StoreError(f"{path}: version {version}, to be brought to {schema.VERSION} by whoever may write it")
+        return
+    if empty:
+        con.execute("PRAGMA page_size = 8192")
+        con.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    con.execute("PRAGMA journal_mode = WAL")
+    con.execute("PRAGMA synchronous = NORMAL")
+    con.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+    con.execute("PRAGMA cache_size = -16384")
+    con.execute("PRAGMA temp_store = MEMORY")
+    if version < schema.VERSION:
+        _migrate(con)
+
+
+def _migrate(con: sqlite3.Connection) -> None:
+    con.execute("BEGIN IMMEDIATE")
+    try:
+        version = con.execute("PRAGMA user_version").fetchone()[0]  # another process may have been first
+        for script in schema.MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                con.execute(statement)
+        con.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        con.execute(f"PRAGMA user_version = {schema.VERSION}")
+        con.execute("COMMIT")
+    except BaseException:
+        if con.in_transaction:
+            con.execute("ROLLBACK")
+        raise
