@@ -1,0 +1,204 @@
+"""Reading a program's objects without running the program's code: no property, `__getattr__`, `__eq__` or `__str__`.
+
+What would run code, or is not there, raises Unavailable with the reason. `unsafe_*` are for rules that say
+`unsafe: true`: they read as Python does, and turn whatever that raises into Unavailable.
+"""
+
+from __future__ import annotations
+
+import sys
+from _collections import _tuplegetter as TUPLE_FIELD  # noqa: N812 - a constant here
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+MAX_KEY = 4_096
+MAX_HOPS = 10
+
+_ABSENT: Any = object()
+_mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+_space: Callable[[type], Any] = type.__dict__["__dict__"].__get__
+_name: Callable[[type], str] = type.__dict__["__name__"].__get__
+
+GETSET = type(type.__dict__["__dict__"])
+MEMBER = type(GETSET.__dict__["__objclass__"])
+C_SLOT = type(object.__dict__["__init__"])
+FUNCTION = type(lambda: None)
+METHOD = type(type("", (), {"method": lambda self: self})().method)
+BUILTIN = type(len)
+# Read through C code of the interpreter or of an extension, never through the program's own.
+C_FIELDS = frozenset({GETSET, MEMBER, TUPLE_FIELD})
+
+SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+class Unavailable(Exception):
+    """A value that cannot be read; its text is the reason, the same one each time."""
+
+
+def name_of(obj: Any) -> str:
+    """Return the name of an object's class, whatever its metaclass makes of `__name__`."""
+    return _name(type(obj))
+
+
+def static_lookup(cls: type, name: str) -> Any:
+    """Return what the class dictionaries of `cls` and its bases hold under `name`, or the module's `_ABSENT`."""
+    for base in _mro(cls):
+        space = _space(base)
+        if name in space:
+            return space[name]
+    return _ABSENT
+
+
+def has_slot(cls: type, name: str) -> bool:
+    """Tell whether instances of `cls` have the special method `name`."""
+    return static_lookup(cls, name) is not _ABSENT
+
+
+def attribute(obj: Any, name: str) -> Any:
+    """Return attribute `name` of `obj` if it is plain data: of the instance, a slot, a C field, or of the class."""
+    cls = type(obj)
+    found = names_dict = _ABSENT
+    for base in _mro(cls):
+        space = _space(base)
+        if found is _ABSENT and name in space:
+            found = space[name]
+        if names_dict is _ABSENT and "__dict__" in space:
+            names_dict = space["__dict__"]
+    if found is not _ABSENT:
+        kind = type(found)
+        if kind in C_FIELDS:
+            try:
+                return kind.__get__(found, obj, cls)
+            except AttributeError:
+                raise Unavailable(f"{name!r} is not set") from None
+        if has_slot(kind, "__set__") or has_slot(kind, "__delete__"):
+            raise Unavailable(f"{name!r} is a {_name(kind)}: reading it would run code (see `unsafe: true`)")
+    if issubclass(cls, type):
+        own = static_lookup(obj, name)
+    else:
+        own = _of_instance(obj, names_dict, name)
+    if own is _ABSENT:
+        own = found
+        if own is _ABSENT:
+            raise Unavailable(f"a {_name(cls)} has no plain attribute {name!r}")
+    elif not issubclass(cls, type):
+        return own
+    if has_slot(type(own), "__get__"):
+        raise Unavailable(f"{name!r} is a {name_of(own)}, not plain data")
+    return own
+
+
+def _of_instance(obj: Any, descriptor: Any, name: str) -> Any:
+    if type(descriptor) is not GETSET and type(descriptor) is not MEMBER:
+        return _ABSENT
+    try:
+        names = type(descriptor).__get__(descriptor, obj, type(obj))
+    except AttributeError:
+        return _ABSENT
+    return dict.get(names, name, _ABSENT) if issubclass(type(names), dict) else _ABSENT
+
+
+def unsafe_attribute(obj: Any, name: str) -> Any:
+    """Return `obj.name` as Python does."""
+    try:
+        return getattr(obj, name)
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - a property may raise anything
+        raise Unavailable(f"reading {name!r} raised {name_of(error)}") from None
+
+
+def item(obj: Any, key: Any) -> Any:
+    """Return `obj[key]` for a built-in mapping or sequence, or a subclass read as if it were one."""
+    cls = type(obj)
+    check_key(key)
+    if issubclass(cls, dict):
+        found = dict.get(obj, key, _ABSENT)
+        if found is _ABSENT:
+            raise Unavailable(f"no key {show(key)}")
+        return found
+    for kind in (list, tuple, str, bytes):
+        if issubclass(cls, kind):
+            if type(key) is not int and type(key) is not slice:
+                raise Unavailable(f"{show(key)} is not an index")
+            try:
+                return kind.__getitem__(obj, key)
+            except IndexError:
+                raise Unavailable(f"no index {show(key)}") from None
+    raise Unavailable(f"a {_name(cls)} is not a built-in mapping or sequence")
+
+
+def unsafe_item(obj: Any, key: Any) -> Any:
+    """Return `obj[key]` as Python does."""
+    check_key(key)
+    try:
+        return obj[key]
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - __getitem__ may raise anything
+        raise Unavailable(f"reading [{show(key)}] raised {name_of(error)}") from None
+
+
+def check_key(key: Any) -> None:
+    """Raise Unavailable unless `key` is a plain scalar, or a slice of them: anything else has a hash of its own."""
+    parts = (key.start, key.stop, key.step) if type(key) is slice else (key,)
+    for part in parts:
+        if type(part) not in SCALARS or (type(part) in (str, bytes) and len(part) > MAX_KEY):
+            raise Unavailable(f"a {name_of(part)} is no key")
+
+
+def show(key: Any) -> str:
+    """Return a short text for a key."""
+    return "slice" if type(key) is slice else repr(key)[:60]
+
+
+def truth(obj: Any) -> bool:
+    """Return `bool(obj)` if that runs no code of the program."""
+    cls = type(obj)
+    if cls in SCALARS:
+        return bool(obj)
+    for name in ("__bool__", "__len__"):
+        found = static_lookup(cls, name)
+        if found is not _ABSENT:
+            if type(found) is not C_SLOT:
+                raise Unavailable(f"the truth of a {_name(cls)} would run code")
+            return bool(obj)
+    return True
+
+
+def dotted(obj: Any) -> str:
+    """Return `module.qualname` of a class or function; text stays as it is; partials and wrappers are looked through."""
+    for _ in range(MAX_HOPS):
+        cls = type(obj)
+        if cls is str:
+            return str(obj)
+        if cls is METHOD:
+            obj = obj.__func__
+        elif issubclass(cls, type) or cls is FUNCTION or cls is BUILTIN:
+            module, name = attribute_or_none(obj, "__module__"), attribute_or_none(obj, "__qualname__")
+            if type(name) is not str:
+                break
+            return f"{module}.{name}" if type(module) is str and module != "builtins" else name
+        else:
+            inner = attribute_or_none(obj, "func" if _is_partial(cls) else "__wrapped__")
+            if inner is None:
+                break
+            obj = inner
+    raise Unavailable(f"a {name_of(obj)} is neither a function nor a class")
+
+
+def attribute_or_none(obj: Any, name: str) -> Any:
+    """Return the plain attribute `name`, None where it cannot be read."""
+    try:
+        return attribute(obj, name)
+    except Unavailable:
+        return None
+
+
+def _is_partial(cls: type) -> bool:
+    functools = sys.modules.get("functools")
+    partial = getattr(functools, "partial", None)
+    return type(partial) is type and issubclass(cls, partial)
