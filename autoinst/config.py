@@ -12,6 +12,7 @@ from autoinst.errors import HomeError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 DEFAULT_RULES_FILE = "autoinst.yaml"
 OFF_WORDS = frozenset({"0", "false", "no", "off"})
@@ -101,3 +102,18 @@ def make_private(path: str) -> str:
     if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
         raise HomeError(f"{path}: belongs to user {found.st_uid}; set AUTOINST_HOME to a folder of your own")
     return path
+
+
+# What start-up read, for whoever needs it later in this process: the program may change os.environ meanwhile.
+_remembered: tuple[Config, Any] | None = None
+
+
+def remember(config: Config, rules: Any) -> None:
+    """Keep the configuration and the rules this process started with."""
+    global _remembered
+    _remembered = (config, rules)
+
+
+def remembered() -> tuple[Config, Any] | None:
+    """Return what `remember` kept, None where autoinst was not started."""
+    return _remembered

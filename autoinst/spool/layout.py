@@ -7,7 +7,7 @@
     ...    slots             `slots` of SLOT_SIZE bytes, at `slots_offset`
 
 A slot is claimed when a job starts and is the record when the job ends. Its first BODY bytes are the fixed
-fields, then a crc32 of body and tail, the number of the event in progress, and last the state byte, which is
+fields, then a crc32 of body and tail, the event in progress, and last the state byte, which is
 always stored by itself and after everything else.  All integers are little-endian.
 """
 
@@ -50,7 +50,7 @@ SLOT_SIZE = 512
 # tail, status, flags, spare
 BODY = Struct("<QqqdHHHHHHHHIBBH")
 CRC_OFFSET = BODY.size  # 56
-EVENT_OFFSET = 60  # 16-bit: 1 + index of the event in progress, 0 for none
+EVENT_OFFSET = 60  # 16-bit: interned name of the event in progress, 0 for none
 STATE_OFFSET = 63
 TAIL_OFFSET = 64
 TAIL_ROOM = SLOT_SIZE - TAIL_OFFSET

@@ -1,0 +1,146 @@
+"""A rule's fields made ready for one function: which arguments to hand over, and what to do with their values."""
+
+from __future__ import annotations
+
+from autoinst.rules.expressions import Unavailable, compile_field, time_ns
+from autoinst.trace.sanitize import is_finite
+from autoinst.trace.transaction import MAX_ATTEMPTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from autoinst.hook.target import Target
+    from autoinst.rules.model import Field, Rule
+    from autoinst.trace.transaction import Transaction
+
+    Unavailables = dict[tuple[str, str], list[Any]]
+    Reader = tuple[str, Callable[..., Any], Field]
+
+AT_EXIT = ("result", "exception")
+MAX_LABEL = 400
+MAX_UNAVAILABLE = 100  # (rule, field) pairs whose reasons are kept
+NUMBERS = ("queue_time", "attempts")
+MAX_JOB_ID = 200
+EVENT_FIELDS = ("title", "body", "when")
+
+
+class Fields:
+    """The fields of one rule, compiled for the parameters of one target.
+
+    `names` are the arguments a probe must be handed, in order; `self` or `cls` always comes first for a method.
+    """
+
+    __slots__ = ("_readers", "_unavailable", "_where", "at_enter", "at_exit", "body", "names", "title", "when")
+
+    def __init__(self, rule: Rule, target: Target, unavailable: Unavailables) -> None:
+        """Compile `rule`'s fields for `target`; what cannot be read there is noted in `unavailable`."""
+        parameters = target.parameters
+        known = parameters.names | {"args", "kwargs"}
+        names = [parameters.first] if target.reads_self and parameters.first else []
+        for field in rule.fields.values():
+            names.extend(name for name in field.names if name in known and name not in names)
+        self.names = tuple(names)
+        self._where = rule.where
+        self._unavailable = unavailable
+        self._readers: dict[str, Reader] = {}
+        self.at_enter: list[Reader] = []
+        self.at_exit: list[Reader] = []
+        for key, field in rule.fields.items():
+            late = field.at == "exit"
+            scope = (*self.names, *AT_EXIT) if late else self.names
+            missing = [name for name in field.names if name not in scope]
+            if missing:
+                self.note(key, f"{target.path} has no parameter {missing[0]!r}")
+                continue
+            reader = (key, compile_field(field, scope), field)
+            self._readers[key] = reader
+            if key not in EVENT_FIELDS:
+                (self.at_exit if late else self.at_enter).append(reader)
+        self.when = self._readers.get("when")
+        self.title = "title" in self._readers
+        self.body = "body" in self._readers
+
+    def note(self, key: str, reason: str) -> None:
+        """Count that field `key` could not be read."""
+        entry = self._unavailable.get((self._where, key))
+        if entry is None:
+            if len(self._unavailable) < MAX_UNAVAILABLE:
+                self._unavailable[(self._where, key)] = [reason[:200], 1]
+        else:
+            entry[0] = reason[:200]
+            entry[1] += 1
+
+    def value(self, key: str, values: tuple[Any, ...]) -> Any:
+        """Return field `key` of this call, None where it cannot be read."""
+        reader = self._readers.get(key)
+        if reader is None:
+            return None
+        try:
+            return reader[1](*values)
+        except Unavailable as reason:
+            self.note(key, str(reason))
+            return None
+
+    def holds(self, values: tuple[Any, ...]) -> bool:
+        """Return whether the rule's `when` is true of this call; one that cannot be read is not."""
+        return bool(self.value("when", values))
+
+    def text(self, key: str, values: tuple[Any, ...]) -> str | None:
+        """Return field `key` as text, None where it is null or cannot be read."""
+        value = self.value(key, values)
+        return value if value is None or type(value) is str else _text(value)
+
+    def apply(self, transaction: Transaction, readers: list[Reader], values: tuple[Any, ...]) -> None:
+        """Evaluate `readers` on a call's values and set what they give on `transaction`."""
+        due = 0
+        for key, read, field in readers:
+            try:
+                value = read(*values)
+                if value is None:
+                    continue
+                if key in ("enqueued_at", "eta"):
+                    due = max(due, time_ns(value, field.unit, field.naive))
+                    continue
+            except Unavailable as reason:
+                self.note(key, str(reason))
+                continue
+            self._set(transaction, key, value)
+        if due:
+            transaction.set_enqueued(due)
+
+    def _set(self, transaction: Transaction, key: str, value: Any) -> None:
+        if key in NUMBERS:
+            self._set_number(transaction, key, value)
+        elif key == "class":
+            transaction.class_name = _text(value) or transaction.class_name
+        elif key == "method":
+            transaction.method = _text(value) or transaction.method
+        elif key == "queue":
+            transaction.queue = _text(value)
+        elif key == "exception":
+            if isinstance(value, BaseException):
+                transaction.add_exception(value)
+        elif key.startswith("tags."):
+            transaction.merge_tags(transaction.sanitizer.mapping({key[5:]: value}))
+        elif key == "job_id":
+            transaction.set_detail(key, _text(value)[:MAX_JOB_ID])
+        else:
+            transaction.set_detail(key, transaction.sanitizer.plain(value))
+
+    def _set_number(self, transaction: Transaction, key: str, value: Any) -> None:
+        if not isinstance(value, (int, float)) or not is_finite(value):
+            self.note(key, f"not a number: {type(value).__name__}")
+        elif key == "queue_time":
+            transaction.set_queue_time(float(value))
+        elif 0 < value <= MAX_ATTEMPTS:
+            transaction.attempts = int(value)
+        else:
+            self.note(key, "not a count from 1")
+
+
+def _text(value: Any) -> str:
+    from autoinst.trace.recorder import get
+
+    return (value if type(value) is str else str(get().sanitizer.plain(value)))[:MAX_LABEL]

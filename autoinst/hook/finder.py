@@ -1,0 +1,113 @@
+"""The import hook: a meta path finder that lets the others find a wanted module and changes only its code.
+
+This file is all that a process without a matching module pays for; the rest is imported with the first match.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from autoinst.config import Config
+    from autoinst.hook.registry import Registry
+    from autoinst.rules.model import RuleSet
+
+
+class Finder:
+    """First on `sys.meta_path`; passes every name that no rule wants straight through."""
+
+    def __init__(self, config: Config, rules: RuleSet) -> None:
+        """Serve `rules`, recording as `config` says."""
+        self.config = config
+        self.rules = rules
+        self._exact = rules.exact
+        self._globs = rules.has_globs
+        self._busy: set[tuple[int, str]] = set()
+        self._registry: Registry | None = None
+        # The module that `-m` runs as __main__, if any.
+        self.main_name: str | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """The states of the rules; made, with the recorder, when a module is wanted for the first time."""
+        if self._registry is None:
+            from autoinst.hook.registry import Registry
+            from autoinst.trace import recorder
+
+            recorder.configure(recorder.Recorder(self.config, self.rules.settings, self.rules.digest))
+            self._registry = Registry(self.rules)
+        return self._registry
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the other finders' spec of a wanted module, with its loader prepared; None for all others."""
+        if (
+            name not in self._exact
+            and (not self._globs or not self.rules.wanted(name))
+            and (self.main_name is None or not self._is_main(name))
+        ):
+            return None
+        mark = (get_ident(), name)
+        if mark in self._busy:
+            return None
+        self._busy.add(mark)
+        try:
+            spec = self._find(name, path, target)
+        finally:
+            self._busy.discard(mark)
+        if spec is not None and spec.loader is not None:
+            self._prepare(spec, name)
+        return spec
+
+    def _is_main(self, name: str) -> bool:
+        return name in {self.main_name, f"{self.main_name}.__main__"}
+
+    def _find(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+        for finder in sys.meta_path:
+            if finder is self:
+                continue
+            find_spec = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = None if find_spec is None else find_spec(name, path, target)
+            if spec is not None:
+                return spec
+        return None
+
+    def _prepare(self, spec: ModuleSpec, name: str) -> None:
+        from autoinst.hook import module
+
+        package = spec.submodule_search_locations is not None
+        as_main = name == "__main__" or (not package and self._is_main(name))
+        module.prepare(self.registry, spec, name, as_main=as_main)
+
+
+def install(config: Config, rules: RuleSet) -> Finder:
+    """Put a finder for `rules` first on `sys.meta_path` and return it; modules loaded already are patched."""
+    finder = Finder(config, rules)
+    sys.meta_path.insert(0, finder)
+    loaded = [
+        (name, module)
+        for name, module in tuple(sys.modules.items())
+        if rules.wanted(name)
+        and name != "__main__"
+        and isinstance(module, type(sys))
+        and name.partition(".")[0] != "autoinst"
+    ]
+    if loaded:
+        from autoinst.hook import module as modules
+
+        for name, module in loaded:
+            modules.patch_loaded(finder.registry, name, module)
+    return finder
+
+
+def uninstall(finder: Finder) -> None:
+    """Take the finder off again; functions keep their probes."""
+    if finder in sys.meta_path:
+        sys.meta_path.remove(finder)

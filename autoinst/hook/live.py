@@ -1,0 +1,135 @@
+"""Reaches functions that exist already: their code object is exchanged, the function stays the same object."""
+
+from __future__ import annotations
+
+import sys
+from types import FunctionType, MethodType, ModuleType
+
+from autoinst.hook.rewrite import wrap
+from autoinst.hook.trampoline import probe_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from autoinst.hook.registry import Registry, RuleState
+
+MAX_UNWRAP = 20
+MAX_NESTING = 4  # of classes in classes
+
+
+def patch_missing(
+    registry: Registry,
+    candidates: list[tuple[RuleState, list[str]]],
+    module: ModuleType,
+    name: str,
+    *,
+    seen_code: bool,
+) -> None:
+    """Patch what `candidates` mean in the loaded `module` and its code did not show.
+
+    With `seen_code` the module's own functions have their probes; re-exports and functions made at run time have not.
+    """
+    for state, patterns in candidates:
+        for pattern in patterns:
+            if "*" in pattern:
+                if not seen_code:
+                    _patch_glob(registry, state, pattern, module, name)
+                continue
+            function = resolve(module, pattern)
+            if isinstance(function, FunctionType):
+                _patch(registry, state, pattern, function, name)
+            elif function is not None and not state.found:
+                state.problem = f"{name}:{pattern} is a {type(function).__name__}, not a Python function"
+
+
+def _patch_glob(registry: Registry, state: RuleState, pattern: str, module: ModuleType, name: str) -> None:
+    from autoinst.rules.match import matches_qualname
+
+    for qualname, function in functions_of(module):
+        if matches_qualname(pattern, qualname):
+            _patch(registry, state, qualname, function, name)
+
+
+def functions_of(module: ModuleType) -> list[tuple[str, FunctionType]]:
+    """Return (qualified name, function) of the functions and methods that `module` defines itself."""
+    found: list[tuple[str, FunctionType]] = []
+
+    def visit(namespace: Any, prefix: str, depth: int) -> None:
+        for key, value in list(namespace.items()):
+            function = unwrap(value)
+            if isinstance(function, FunctionType):
+                if function.__module__ == module.__name__:
+                    found.append((f"{prefix}{key}", function))
+            elif (
+                isinstance(value, type)
+                and depth < MAX_NESTING
+                and (value.__module__, value.__qualname__) == (module.__name__, f"{prefix}{key}")
+            ):
+                visit(vars(value), f"{prefix}{key}.", depth + 1)
+
+    visit(vars(module), "", 0)
+    return found
+
+
+def _patch(registry: Registry, state: RuleState, qualname: str, function: FunctionType, name: str) -> None:
+    if probe_of(function.__code__) is not None:
+        if not state.found:
+            state.add(f"{function.__module__}:{function.__qualname__}", "trampoline")
+        return
+    module: Any = function.__module__
+    if not isinstance(module, str):
+        module = name
+    real = function.__qualname__
+    label = (name, qualname) if module == "__main__" or module not in sys.modules else (module, real)
+    probes = registry.probes_for([(state, [label[1]])], label[0], label[1], function.__code__, module)
+    if probes:
+        function.__code__ = wrap(function.__code__, probes)
+
+
+def resolve(module: ModuleType, qualname: str) -> Any:
+    """Return the function `qualname` of `module` below its decorators, what else is there, or None.
+
+    Nothing of the program runs: classes and modules are read by their dictionaries.
+    """
+    value: Any = module
+    for part in qualname.split("."):
+        if isinstance(value, type):
+            for base in type.__getattribute__(value, "__mro__"):
+                if part in vars(base):
+                    value = vars(base)[part]
+                    break
+            else:
+                return None
+        elif isinstance(value, ModuleType):
+            value = vars(value).get(part)
+        else:
+            return None
+        if value is None:
+            return None
+    return unwrap(value)
+
+
+def unwrap(value: Any) -> Any:
+    """Return the plain function inside static and class methods, bound methods and `functools.wraps` chains."""
+    for _ in range(MAX_UNWRAP):
+        if isinstance(value, (staticmethod, classmethod, MethodType)):
+            value = value.__func__
+        elif isinstance(value, FunctionType):
+            inner = vars(value).get("__wrapped__")
+            if not isinstance(inner, FunctionType) or probe_of(value.__code__) is not None:
+                return value
+            value = inner
+        else:
+            return value
+    return value
+
+
+def not_found(module: str, patterns: list[str], names: list[str]) -> str:
+    """Say that `module` has none of `patterns`, with the nearest of the `names` it has."""
+    wanted = patterns[0]
+    last = wanted.rpartition(".")[2]
+    # Only the cheap guess here: difflib would cost a worker 5 ms, and `autoinst check` has it.
+    near = [name for name in names if name.rpartition(".")[2] == last][:2]
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return f"{module} has no {wanted}{hint}"

@@ -1,0 +1,144 @@
+"""One wanted module on its way in: its loader is prepared, its code gets probes, and its rules hear what was found."""
+
+from __future__ import annotations
+
+from autoinst.hook import live
+from autoinst.hook.registry import package_folder
+from autoinst.hook.rewrite import functions, rewrite
+from autoinst.trace import faults
+from autoinst.trace.exceptions import is_ours
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+    from typing import Any
+
+    from autoinst.hook.registry import Registry, RuleState
+
+    Candidates = list[tuple[RuleState, list[str]]]
+
+
+def prepare(registry: Registry, spec: ModuleSpec, name: str, *, as_main: bool) -> None:
+    """Arrange that module `name` is loaded with probes; whatever fails, it loads as it would have."""
+    try:
+        candidates = registry.candidates(name, package_folder(name, spec.origin))
+        if as_main and name != "__main__":
+            candidates = [*candidates, *registry.candidates("__main__", None)]
+        if candidates:
+            Module(registry, name, candidates, as_main=as_main).arm(spec.loader)
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        faults.note(f"{name}: {type(error).__name__}: {error}")
+
+
+def patch_loaded(registry: Registry, name: str, module: ModuleType) -> None:
+    """Give the functions of a module that is loaded already their probes."""
+    try:
+        file = getattr(module, "__file__", None)
+        candidates = registry.candidates(name, package_folder(name, file if isinstance(file, str) else None))
+        live.patch_missing(registry, candidates, module, name, seen_code=False)
+        registry.announce()
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        faults.note(f"{name}: {type(error).__name__}: {error}")
+
+
+class Module:
+    """One wanted module on its way in."""
+
+    def __init__(self, registry: Registry, name: str, candidates: Candidates, *, as_main: bool = False) -> None:
+        """Look for the functions that `candidates` mean in module `name`."""
+        self.registry = registry
+        self.name = name
+        self.candidates = candidates
+        self.as_main = as_main
+        self.names: list[str] = []  # qualified names seen in its code
+        self.rewritten = False
+
+    def arm(self, loader: Any) -> None:
+        """Put this module's `get_code` and `exec_module` on `loader`, an instance."""
+        get_code = getattr(loader, "get_code", None)
+        exec_module = getattr(loader, "exec_module", None)
+        if isinstance(loader, type) or exec_module is None:  # built in or frozen: its loader is shared by all
+            self.registry.note(f"{self.name}: not reachable this way ({loader!r:.60})")
+            return
+        own = vars(loader)
+        if get_code is not None:
+            own["get_code"] = self._get_code(get_code)
+        own["exec_module"] = self._exec_module(exec_module, own)
+
+    def _get_code(self, get_code: Callable[..., Any]) -> Callable[..., Any]:
+        def get_code_with_probes(fullname: str = self.name, *args: Any, **kwargs: Any) -> Any:
+            code = get_code(fullname, *args, **kwargs)
+            return self.code(code) if fullname == self.name and code is not None else code
+
+        return get_code_with_probes
+
+    def _exec_module(self, exec_module: Callable[..., Any], own: dict[str, Any]) -> Callable[..., Any]:
+        def exec_module_with_probes(module: ModuleType) -> None:
+            try:
+                exec_module(module)
+            except BaseException as error:
+                if error.__traceback__ is not None:  # this frame, which plain Python has not
+                    error.__traceback__ = error.__traceback__.tb_next
+                raise
+            finally:
+                if getattr(module, "__name__", None) == self.name:
+                    own.pop("get_code", None)
+                    own.pop("exec_module", None)
+            if getattr(module, "__name__", None) == self.name:
+                self.loaded(module)
+
+        return exec_module_with_probes
+
+    def code(self, code: CodeType) -> CodeType:
+        """Return the module's code with probes; the code itself where that fails."""
+        try:
+            names = functions(code)
+            self.names = [qualname for qualname, _ in names]
+            decorators = self._decorators(code)
+            runtime = "__main__" if self.as_main else self.name
+            new = rewrite(
+                code,
+                lambda qualname, inner: self.registry.probes_for(
+                    self.candidates, self.name, qualname, inner, runtime, decorators
+                ),
+            )
+            self.rewritten = True
+            if self.as_main:
+                self.report()
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            faults.note(f"{self.name}: {type(error).__name__}: {error}")
+            return code
+        return new
+
+    def _decorators(self, code: CodeType) -> dict[str, list[str]] | None:
+        if not any(state.rule.decorated_by for state, _ in self.candidates):
+            return None
+        from autoinst.hook.decorators import decorators_of
+
+        return decorators_of(code.co_filename)
+
+    def loaded(self, module: ModuleType) -> None:
+        """After the module ran: reach what its code did not show (re-exports, functions made at run time)."""
+        try:
+            live.patch_missing(self.registry, self.candidates, module, self.name, seen_code=self.rewritten)
+            self.report()
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            faults.note(f"{self.name}: {type(error).__name__}: {error}")
+
+    def report(self) -> None:
+        """Say of each rule that found nothing what there was instead, and let readers see the statuses."""
+        for state, patterns in self.candidates:
+            # A dotted path is tried at each of its dots: only the longest module can say that something is missing.
+            if not state.found and state.problem is None and state.rule.targets[0][0] == self.name:
+                state.problem = live.not_found(self.name, patterns, self.names)
+        self.registry.announce()

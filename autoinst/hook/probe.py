@@ -1,0 +1,293 @@
+"""The probes: what runs when an instrumented function starts, ends, raises, yields and resumes.
+
+A probe never raises a fault of its own into the program; exceptions that signal handlers and other threads put into
+it are the program's and pass.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+from autoinst.hook.fields import Fields
+from autoinst.spool import layout
+from autoinst.trace import faults, notifications
+from autoinst.trace.context import Node, current, resume, suspend
+from autoinst.trace.exceptions import is_ours
+from autoinst.trace.notifications import Pending
+from autoinst.trace.transaction import Transaction, owner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable
+    from typing import Any
+
+    from autoinst.hook.registry import Registry, RuleState
+    from autoinst.hook.target import Target
+
+STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses by a running worker
+
+
+class Probe:
+    """One instrumented function under one rule."""
+
+    __slots__ = ("__weakref__", "fields", "name", "registry", "rule", "state", "target")
+
+    def __init__(self, registry: Registry, state: RuleState, target: Target) -> None:
+        """Prepare the rule's fields for the parameters of `target`."""
+        self.registry = registry
+        self.state = state
+        self.rule = state.rule
+        self.target = target
+        self.name = state.rule.name
+        self.fields = Fields(state.rule, target, registry.unavailable)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle (by value, as cloudpickle does with functions) as something inert that needs no autoinst."""
+        inert = {"enter": id, "suspend": id, "resume": id, "exit": _inert, "error": _inert}
+        return SimpleNamespace, (), inert
+
+    def enter(self, values: tuple[Any, ...]) -> Node | None:
+        """Note the start of a call; `values` are the arguments the rule reads."""
+        state = self.state
+        state.calls += 1
+        if not state.enabled:
+            return None
+        try:
+            if self.target.base is not None and not self.target.is_instance(values):
+                return None
+            fields = self.fields
+            if fields.when is not None and not fields.holds(values):
+                return None
+            return self.begin(values)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            faults.note(f"{self.rule.where}: enter: {type(error).__name__}: {error}")
+            return None
+
+    def exit(self, node: Node | None, result: Any) -> None:
+        """Note that the call returned `result`."""
+        if node is None:
+            return
+        try:
+            self.end(node, result, None)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            faults.note(f"{self.rule.where}: exit: {type(error).__name__}: {error}")
+
+    def error(self, node: Node | None, exception: BaseException) -> None:
+        """Note that the call raised `exception`."""
+        try:
+            if node is None:
+                node = self.left_open()
+                if node is None:
+                    return
+            self.end(node, None, exception)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            faults.note(f"{self.rule.where}: error: {type(error).__name__}: {error}")
+
+    def suspend(self, node: Node | None) -> None:
+        """Note that a generator yields."""
+        if node is not None:
+            suspend(node)
+
+    def resume(self, node: Node | None) -> None:
+        """Note that a generator's body runs on."""
+        if node is not None:
+            resume(node)
+
+    def first(self, generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+        """Start an inner async generator unseen by the event loop, which knows the outer one and would close both."""
+        first, last = sys.get_asyncgen_hooks()
+        if first is None and last is None:
+            return generator.__anext__()
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=None)
+        try:
+            return generator.__anext__()
+        finally:
+            sys.set_asyncgen_hooks(firstiter=first, finalizer=last)
+
+    def begin(self, values: tuple[Any, ...]) -> Node | None:
+        """Open what the rule opens; subclasses say what."""
+        raise NotImplementedError
+
+    def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
+        """Close what `begin` opened."""
+        raise NotImplementedError
+
+    def left_open(self) -> Node | None:
+        """Return what `begin` opened where an exception from outside kept `enter` from returning it."""
+        return None
+
+
+class JobProbe(Probe):
+    """Opens a transaction, or an event where a job's call is part of another job."""
+
+    __slots__ = ("ignored", "namespace", "nested_new", "where")
+
+    def __init__(self, registry: Registry, state: RuleState, target: Target) -> None:
+        """Take from the rule what each call needs."""
+        super().__init__(registry, state, target)
+        self.namespace = self.rule.namespace
+        self.nested_new = self.rule.nested == "new"
+        self.where = self.rule.where
+        self.ignored = tuple(self.rule.ignore)
+
+    def begin(self, values: tuple[Any, ...]) -> Node:
+        """Open the transaction and store what the rule reads at the start."""
+        node = current.get()
+        parent: Transaction | None = None
+        transaction = Transaction(self.namespace, self.name, self.where)
+        if node is not None and type(node) is not Pending:
+            outer = owner(node)
+            if outer.generation == transaction.generation:
+                if not outer.closed and not (self.nested_new and outer.name != self.name):
+                    title = "#".join(self.target.names(values))
+                    return outer.begin_event(node, self.name, title, None)
+                parent = outer
+        transaction.class_name, transaction.method = self.target.names(values)
+        transaction.named = True
+        transaction.ignored = self.ignored
+        transaction.site = (self, values)
+        if parent is not None:
+            transaction.trace_id = parent.trace_id or parent.id
+            transaction.parent_span_id = parent.id[16:]
+        if self.fields.at_enter:
+            self.fields.apply(transaction, self.fields.at_enter, values)
+        transaction.open()
+        return transaction
+
+    def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
+        """Store the record, with what the rule reads at the end."""
+        if node.event != -1:
+            if node.transaction is not None:
+                node.transaction.end_event(node)
+            return
+        transaction: Transaction = node  # type: ignore[assignment]
+        site, transaction.site = transaction.site, None
+        if exception is not None:
+            transaction.add_exception(exception)
+        if site is not None and self.fields.at_exit:
+            self.fields.apply(transaction, self.fields.at_exit, (*site[1], result, exception))
+            transaction.amend()
+        transaction.finish(layout.UNSET)
+        transaction.exception = None  # it holds the frames of the program
+        if notifications.has_subscribers():
+            self.publish(transaction, exception)
+        registry = self.registry
+        if registry.dirty_after < transaction.started:
+            registry.dirty_after = transaction.started + STATUS_INTERVAL
+            registry.flush()
+
+    def left_open(self) -> Node | None:
+        """Return the transaction this probe opened last in this context, if it is open still."""
+        node = current.get()
+        if type(node) is Transaction and node.site is not None and node.site[0] is self and not node.closed:
+            return node
+        return None
+
+    def publish(self, transaction: Transaction, exception: BaseException | None) -> None:
+        """Tell subscribers of the `perform_job*` notification."""
+        payload: dict[str, Any] = {
+            "class": transaction.class_name,
+            "method": transaction.method,
+            "queue": transaction.queue,
+            "queue_time": transaction.queue_time if transaction.queue_time == transaction.queue_time else None,
+            "attempts": transaction.attempts or None,
+        }
+        payload.update({key: value for key, value in (transaction.details or {}).items() if key != "more"})
+        notifications.publish(self.name, transaction.started_ns, payload, exception, transaction.id)
+
+
+class EventProbe(Probe):
+    """Opens an event of the transaction in progress; outside one it does nothing."""
+
+    __slots__ = ()
+
+    def begin(self, values: tuple[Any, ...]) -> Node | None:
+        """Open the event with the rule's title and body."""
+        node = current.get()
+        if node is None:
+            return None
+        transaction = owner(node)
+        if transaction.closed or transaction.generation != self.registry.generation():
+            return None
+        fields = self.fields
+        title = fields.text("title", values) if fields.title else None
+        body = fields.text("body", values) if fields.body else None
+        return transaction.begin_event(node, self.name, title, body)
+
+    def end(self, node: Node, _result: Any, _exception: BaseException | None) -> None:
+        """Close the event."""
+        if node.transaction is not None:
+            node.transaction.end_event(node)
+
+
+class ExceptionProbe(Probe):
+    """Gives the transaction in progress an exception that a library swallows."""
+
+    __slots__ = ()
+
+    def begin(self, values: tuple[Any, ...]) -> None:
+        """Attach the exception."""
+        node = current.get()
+        if node is not None and not owner(node).closed:
+            exception = self.fields.value("exception", values)
+            if isinstance(exception, BaseException):
+                owner(node).add_exception(exception)
+
+
+class EnrichProbe(Probe):
+    """Sets fields of the transaction in progress from a nested call."""
+
+    __slots__ = ()
+
+    def begin(self, values: tuple[Any, ...]) -> Node | None:
+        """Set the fields read at the start; a call whose fields are read at the end is watched to its end."""
+        node = current.get()
+        if node is None or owner(node).closed:
+            return None
+        transaction = owner(node)
+        if self.fields.at_enter:
+            self.fields.apply(transaction, self.fields.at_enter, values)
+            transaction.amend()
+        if not self.fields.at_exit:
+            return None
+        return _Watch(transaction, values)
+
+    def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
+        """Set the fields read at the end."""
+        if isinstance(node, _Watch) and node.transaction is not None:
+            self.fields.apply(node.transaction, self.fields.at_exit, (*node.values, result, exception))
+            node.transaction.amend()
+
+    def suspend(self, node: Node | None) -> None:
+        """Do nothing: a watched call is not in the context."""
+
+    def resume(self, node: Node | None) -> None:
+        """Do nothing: a watched call is not in the context."""
+
+
+class _Watch(Node):
+    """A call of an `enrich` rule in progress; it is never the context's current node."""
+
+    def __init__(self, transaction: Transaction, values: tuple[Any, ...]) -> None:
+        self.transaction = transaction
+        self.values = values
+
+
+PROBES: dict[str, type[Probe]] = {
+    "job": JobProbe,
+    "event": EventProbe,
+    "enqueue": EventProbe,
+    "exception": ExceptionProbe,
+    "enrich": EnrichProbe,
+}
+
+
+def _inert(_first: Any, _second: Any) -> None:
+    """Stand in for a probe's methods where autoinst itself is not installed."""

@@ -1,0 +1,77 @@
+"""A function a rule matched: where it is defined, and how a record calls the class and the method of a call."""
+
+from __future__ import annotations
+
+import sys
+
+from autoinst.hook.trampoline import Parameters
+from autoinst.trace.context import describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Any
+
+
+class Target:
+    """`module` and `qualname` as the rule names them; `runtime_module` is what `__module__` says (`__main__`)."""
+
+    __slots__ = (
+        "base",
+        "class_name",
+        "class_qualname",
+        "method",
+        "module",
+        "parameters",
+        "qualname",
+        "reads_self",
+        "runtime_module",
+    )
+
+    def __init__(
+        self, module: str, qualname: str, code: CodeType, runtime_module: str, base: str | None = None
+    ) -> None:
+        """Describe function `qualname` of `module`, whose code is `code`; `base` is the rule's `subclass_of`."""
+        self.module = module
+        self.qualname = qualname
+        self.runtime_module = runtime_module
+        self.base = base
+        self.class_qualname, _, self.method = qualname.rpartition(".")
+        self.class_name = f"{module}.{self.class_qualname}" if self.class_qualname else module
+        self.parameters = Parameters(code)
+        # Only a function inside a class can be a method, whatever its first parameter is called.
+        self.reads_self = (
+            self.parameters.first is not None
+            and bool(self.class_qualname)
+            and not self.class_qualname.endswith("<locals>")
+        )
+
+    @property
+    def path(self) -> str:
+        """The exact path, `module:qualname`."""
+        return f"{self.module}:{self.qualname}"
+
+    def names(self, values: tuple[Any, ...]) -> tuple[str, str]:
+        """Return the class and the method of a call; an inherited method counts for the class of its `self`."""
+        if self.reads_self:
+            first = values[0]
+            kind = first if isinstance(first, type) else type(first)
+            own = self.class_qualname
+            if kind.__qualname__ != own or kind.__module__ != self.runtime_module:
+                for base in type.__getattribute__(kind, "__mro__"):
+                    if base.__qualname__ == own and base.__module__ == self.runtime_module:
+                        return describe(kind), self.method
+        return self.class_name, self.method
+
+    def is_instance(self, values: tuple[Any, ...]) -> bool:
+        """Return whether the call's `self` or `cls` is of a class derived from the rule's `subclass_of`."""
+        if not self.reads_self or self.base is None:
+            return False
+        first = values[0]
+        kind = first if isinstance(first, type) else type(first)
+        bases = type.__getattribute__(kind, "__mro__")
+        if any(describe(base) == self.base for base in bases):
+            return True
+        module, _, name = self.base.rpartition(".")
+        found = sys.modules.get(module)
+        return found is not None and found.__dict__.get(name) in bases

@@ -1,0 +1,174 @@
+"""One arena file as its owner writes it: created whole, locked for life, mapped, with an intern table that grows."""
+
+from __future__ import annotations
+
+import fcntl
+import marshal
+import mmap
+import os
+import sys
+import time
+import zlib
+from _thread import allocate_lock
+
+from autoinst.spool import layout, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Descriptors are moved up here, away from the numbers a program counts on.
+HIGH_DESCRIPTOR = 256
+FIRST_INTERN_SIZE = 6144
+INTERN_SIZE = 65536
+
+
+class Arena:
+    """A mapped arena of the process that made it.
+
+    `uid` are 8 random bytes, `mm` the mapping, `ids` the interned texts (id 0 is null).
+    """
+
+    __slots__ = (
+        "_inode",
+        "_intern_end",
+        "_intern_next",
+        "_lock",
+        "crowded",
+        "fd",
+        "ids",
+        "mm",
+        "path",
+        "slots",
+        "slots_offset",
+        "uid",
+    )
+
+    def __init__(self, folder: str, number: int, slots: int, process_uid: bytes, description: dict[str, Any]) -> None:
+        """Create arena `number` of this process in `folder`, with all its blocks allocated.
+
+        A sparse file would kill the worker by SIGBUS on a full disk. Raises OSError (ENOSPC among others).
+        """
+        intern_size = INTERN_SIZE if number else FIRST_INTERN_SIZE
+        self.slots = slots
+        self.slots_offset = layout.INTERN_OFFSET + intern_size
+        self.uid = os.urandom(8)
+        self.ids: dict[str, int] = {}
+        self._intern_next = layout.INTERN_OFFSET + layout.INTERN_COUNT.size
+        self._intern_end = self.slots_offset
+        self._lock = allocate_lock()
+        self.crowded = False  # a text other than a thread's name found no room
+        pid = os.getpid()
+        self.path = os.path.join(folder, f"{pid}-{self.uid.hex()}.arena")
+        size = self.slots_offset + slots * layout.SLOT_SIZE
+        new = self.path + ".new"
+        self.fd = _open_high(new)
+        try:
+            os.posix_fallocate(self.fd, 0, size)
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._inode = os.fstat(self.fd).st_ino
+            self.mm = _map(self.fd, size)
+            self._write_header(pid, number, process_uid, description)
+            os.rename(new, self.path)
+        except BaseException:
+            os.close(self.fd)
+            os.unlink(new)
+            raise
+
+    def _write_header(self, pid: int, number: int, process_uid: bytes, description: dict[str, Any]) -> None:
+        mm = self.mm
+        info = marshal.dumps(description, 2)
+        while len(info) > layout.INFO_ROOM and description:
+            # The longest entry goes first: a header without its environment is better than none.
+            description = {k: v for k, v in description.items() if k != _longest(description)}
+            info = marshal.dumps(description, 2)
+        at = layout.INFO_OFFSET + layout.INFO.size
+        mm[at : at + len(info)] = info
+        layout.INFO.pack_into(mm, layout.INFO_OFFSET, len(info), zlib.crc32(info))
+        layout.HEADER.pack_into(
+            mm,
+            0,
+            layout.MAGIC,
+            layout.VERSION,
+            layout.SLOT_SIZE,
+            self.slots,
+            self.slots_offset,
+            self.slots_offset - layout.INTERN_OFFSET,
+            pid,
+            os.geteuid(),
+            process.start_time(pid),
+            process.pid_namespace(),
+            process.boot_id(),
+            process.machine_id(),
+            self.uid,
+            process_uid,
+            number,
+            time.time_ns(),
+        )
+
+    def abandon(self) -> None:
+        """Close a forked child's copy of its parent's descriptor, unless the program has used its number anew."""
+        try:
+            if os.fstat(self.fd).st_ino == self._inode:
+                os.close(self.fd)
+        except OSError:  # the program closed it, as daemons do
+            pass
+
+    def intern(self, text: str, reserve: int = 0) -> int:
+        """Return the id of `text` in this arena's table, adding it while over `reserve` bytes stay free; else 0."""
+        found = self.ids.get(text)
+        if found is not None:
+            return found
+        data = text.encode("utf-8", "replace")
+        if len(data) > layout.INTERN_MAX_BYTES:
+            self.crowded = self.crowded or not reserve
+            return 0
+        with self._lock:
+            found = self.ids.get(text)
+            if found is not None:
+                return found
+            at = self._intern_next
+            end = at + layout.INTERN_LENGTH.size + len(data)
+            number = len(self.ids) + 1
+            if end + reserve > self._intern_end or number >= layout.OVERFLOW_REST:
+                self.crowded = self.crowded or not reserve
+                return 0
+            layout.INTERN_LENGTH.pack_into(self.mm, at, len(data))
+            self.mm[at + layout.INTERN_LENGTH.size : end] = data
+            self._intern_next = end
+            layout.INTERN_COUNT.pack_into(self.mm, layout.INTERN_OFFSET, number)
+            self.ids[text] = number
+            return number
+
+    def write_status(self, status: dict[str, Any]) -> bool:
+        """Store the process's rule statuses; return whether they fit. A reader sees the old ones or the new ones."""
+        data = marshal.dumps(status, 2)
+        if len(data) > layout.STATUS_ROOM:
+            return False
+        mm = self.mm
+        sequence = int.from_bytes(mm[layout.STATUS_OFFSET : layout.STATUS_OFFSET + 8], "little")
+        at = layout.STATUS_OFFSET + layout.STATUS.size
+        layout.STATUS.pack_into(mm, layout.STATUS_OFFSET, sequence | 1, 0, 0)
+        mm[at : at + len(data)] = data
+        layout.STATUS.pack_into(mm, layout.STATUS_OFFSET, (sequence | 1) + 1, len(data), zlib.crc32(data))
+        return True
+
+
+def _longest(description: dict[str, Any]) -> str:
+    return max(description, key=lambda key: len(marshal.dumps(description[key], 2)))
+
+
+def _open_high(path: str) -> int:
+    low = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
+    except OSError:  # a limit below HIGH_DESCRIPTOR: then the low number it is
+        return low
+    os.close(low)
+    return high
+
+
+def _map(fd: int, size: int) -> mmap.mmap:
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, size, trackfd=False)
+    return mmap.mmap(fd, size)

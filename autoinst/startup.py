@@ -1,0 +1,58 @@
+"""Wires the worker half when a process starts. It never raises, and prints at most one line on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from autoinst.hook.finder import Finder
+
+_finder: Finder | None = None
+
+
+def start() -> None:
+    """Install the import hook for the rules in force, once; AUTOINST_ENABLED=0 installs nothing."""
+    global _finder
+    if _finder is not None:
+        return
+    try:
+        _finder = _start()
+    except Exception as error:  # instrumentation must not keep a program from starting
+        _say(f"autoinst: not started: {type(error).__name__}: {error}")
+
+
+def _start() -> Finder | None:
+    from autoinst import config as configuration
+
+    config = configuration.from_environ()
+    if not config.enabled:
+        return None
+    from autoinst.rules.cache import load_cached
+
+    rules = load_cached(config)
+    configuration.remember(config, rules)
+    if rules.problems:
+        _say(f"autoinst: {_summary(rules.problems)}; see `autoinst check` and `autoinst doctor`")
+    if not rules.exact and not rules.has_globs:
+        return None
+    from autoinst.hook import finder as hook
+    from autoinst.hook import main_program
+
+    finder = hook.install(config, rules)
+    main_program.prepare(finder)
+    return finder
+
+
+def _summary(problems: list[str]) -> str:
+    first = problems[0].strip().splitlines()[0]
+    return first if len(problems) == 1 else f"{first} (and {len(problems) - 1} more)"
+
+
+def _say(line: str) -> None:
+    stderr = sys.stderr
+    if stderr is not None:
+        try:
+            stderr.write(f"{line}\n")
+        except (OSError, ValueError):  # closed: there is nobody to tell
+            return

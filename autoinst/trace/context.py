@@ -1,0 +1,72 @@
+"""What is going on in this context: no job, a transaction, or an event inside one."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextvars import Token
+    from typing import Any
+
+    from autoinst.trace.transaction import Transaction
+
+MAX_EVENTS = 300  # events a transaction keeps; the rest are counted
+MAX_EVENT_TEXT = 24_000  # characters of titles and bodies a transaction keeps
+MAX_BODY = 4_000
+MAX_TITLE = 200
+
+
+class Node:
+    """An open transaction or event as the context sees it; `saved` and `token` serve generators' yields."""
+
+    # Index of the event in the transaction, -1 for the transaction itself, -2 for an event that is only counted.
+    event: int
+    started: int
+    transaction: Transaction | None
+    parent: Node | None = None
+    saved: Node | None = None
+    token: Token[Node | None] | None = None
+
+
+current: ContextVar[Node | None] = ContextVar("autoinst", default=None)
+
+
+def enter(node: Node) -> None:
+    """Make `node` the current one of this context."""
+    node.token = current.set(node)
+
+
+def leave(node: Node) -> None:
+    """Make current what was before `node`; harmless in another context than the one that entered."""
+    token = node.token
+    if token is None:
+        return
+    node.token = None
+    try:
+        current.reset(token)
+    except (ValueError, RuntimeError):  # closed from another context, as a collected coroutine is
+        if current.get() is node:
+            current.set(None)
+
+
+def suspend(node: Node) -> None:
+    """Leave `node` at a generator's yield; what is current inside the body is kept for `resume`."""
+    node.saved = current.get()
+    leave(node)
+
+
+def resume(node: Node) -> None:
+    """Make current again what was at the last `suspend`."""
+    node.token = current.set(node.saved)
+
+
+def describe(value: Any) -> str:
+    """Return the dotted path of a class or function without running any of its code."""
+    module = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    if type(name) is not str:
+        return "?"
+    if type(module) is not str or module == "builtins":
+        return name
+    return f"{module}.{name}"

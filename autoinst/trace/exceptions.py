@@ -1,0 +1,145 @@
+"""An exception as a record keeps it: class, message, backtrace, causes; and which exceptions are ignored."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from autoinst.rules.match import matches as pattern_matches
+from autoinst.spool import layout
+from autoinst.trace.context import describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Any
+
+    # class, message, frames (file, line, function, in_app) with the innermost last, causes
+    Captured = tuple[str, str, list[tuple[str, int, str, int]], list[Any]]
+
+MAX_CAUSES = 10
+MAX_FRAMES_HEAD, MAX_FRAMES_TAIL = 30, 70
+MAX_CAUSE_FRAMES = 20
+MAX_MESSAGE = 4_000
+PROBE_VARIABLE = "__autoinst_t"  # a local variable that only autoinst's own frames have
+STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+OWN_PREFIX = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+# Errors our own code can run into; an exception of any other class is the program's, whichever frame it hit.
+OWN_ERROR_MODULES = ("builtins", "struct", "zlib", "autoinst.errors")
+
+
+def capture(exception: BaseException) -> Captured:
+    """Return `exception` as plain data, with up to 10 causes (`__cause__`, `__context__`, members of groups)."""
+    causes: list[Any] = []
+    seen = {id(exception)}
+    queue = _causes_of(exception)
+    while queue and len(causes) < MAX_CAUSES:
+        cause = queue.pop(0)
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        causes.append((describe(type(cause)), message_of(cause), _frames(cause.__traceback__, 0, MAX_CAUSE_FRAMES), []))
+        queue.extend(_causes_of(cause))
+    frames = _frames(exception.__traceback__, MAX_FRAMES_HEAD, MAX_FRAMES_TAIL)
+    return describe(type(exception)), message_of(exception), frames, causes
+
+
+def _causes_of(exception: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    if exception.__cause__ is not None:
+        found.append(exception.__cause__)
+    elif exception.__context__ is not None and not exception.__suppress_context__:
+        found.append(exception.__context__)
+    if sys.version_info >= (3, 11) and isinstance(exception, BaseExceptionGroup):  # noqa: F821  # a builtin there
+        found.extend(exception.exceptions[:MAX_CAUSES])
+    return found
+
+
+def message_of(exception: BaseException) -> str:
+    """Return str(exception), bounded; what its `__str__` raises becomes part of the text."""
+    try:
+        text = str(exception)
+    except Exception as error:  # a user's __str__ may do anything
+        return f"#<{describe(type(exception))}: its __str__ raised {describe(type(error))}>"
+    if type(text) is not str:
+        text = str.__str__(text)
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}... {len(text) - MAX_MESSAGE} more"
+
+
+def _frames(traceback: TracebackType | None, head: int, tail: int) -> list[tuple[str, int, str, int]]:
+    entries: list[tuple[str, int, str, int]] = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if PROBE_VARIABLE not in code.co_varnames:
+            name = getattr(code, "co_qualname", None) or code.co_name
+            entries.append((code.co_filename, traceback.tb_lineno or 0, name, in_app(code.co_filename)))
+        traceback = traceback.tb_next
+    if len(entries) > head + tail:
+        left_out = len(entries) - head - tail
+        entries[head : head + left_out] = [("", 0, f"... {left_out} frames left out", 0)]
+    return entries
+
+
+def in_app(file: str) -> int:
+    """Return 1 for a file of the program itself, 0 for the standard library's and installed packages'."""
+    if "/site-packages/" in file or "/dist-packages/" in file or file.startswith("<frozen "):
+        return 0
+    return int(not file.startswith((STANDARD_LIBRARY, OWN_PREFIX)))
+
+
+def status_of(exception: BaseException) -> int:
+    """Return the record's status for a job that ended with `exception`, ignore lists left aside."""
+    if isinstance(exception, SystemExit):
+        return layout.OK if exception.code is None or exception.code == 0 else layout.ERROR
+    if isinstance(exception, GeneratorExit) or _is_cancelled(type(exception)):
+        return layout.IGNORED
+    return layout.ERROR
+
+
+def _is_cancelled(kind: type) -> bool:
+    # By name: importing asyncio here would cost the program 40 ms.
+    return any(
+        base.__name__ == "CancelledError" and base.__module__ in ("asyncio.exceptions", "concurrent.futures._base")
+        for base in kind.__mro__
+    )
+
+
+def matches(exception: BaseException, patterns: Iterable[str]) -> bool:
+    """Return whether one of `patterns` names the exception's class or a base of it.
+
+    A pattern is a dotted path, a glob of one, or a public re-export such as `requests.RequestException`.
+    """
+    kinds = [kind for kind in type(exception).__mro__ if kind is not object]
+    names = [describe(kind) for kind in kinds]
+    for pattern in patterns:
+        path = pattern.removeprefix("builtins.")
+        if any(pattern_matches(path, name) for name in names):
+            return True
+        if "*" not in path and _reexport(path) in kinds:
+            return True
+    return False
+
+
+def _reexport(path: str) -> object:
+    module, _, name = path.rpartition(".")
+    found = sys.modules.get(module)
+    return found.__dict__.get(name) if found is not None else None
+
+
+def is_ours(exception: BaseException) -> bool:
+    """Return whether `exception` is a fault of autoinst's own code rather than the program's, come in by a signal.
+
+    A time limit's exception raised by a signal handler, or set from another thread, may surface inside our code and
+    must go on into the program.
+    """
+    kind = type(exception)
+    if kind.__module__ not in OWN_ERROR_MODULES or not isinstance(exception, Exception):
+        return False
+    traceback = exception.__traceback__
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return str(traceback.tb_frame.f_globals.get("__name__")).startswith("autoinst.")

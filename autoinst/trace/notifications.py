@@ -1,0 +1,229 @@
+"""Notifications: named, timed blocks with a payload, as ActiveSupport::Notifications has them.
+
+Inside a transaction each is an event of it, but for the first `perform_job*`, which names the transaction.
+"""
+
+from __future__ import annotations
+
+import time
+
+from autoinst.rules.match import matches
+from autoinst.spool import layout
+from autoinst.trace import faults
+from autoinst.trace.context import Node, current, describe, enter, leave
+from autoinst.trace.sanitize import is_finite
+from autoinst.trace.transaction import BACKGROUND_JOB, MAX_ATTEMPTS, Transaction, open_transaction
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from autoinst.trace.sanitize import Sanitizer
+
+    # name, start and end in ns since the epoch, the transaction's id or None, payload
+    Subscriber = Callable[[str, int, int, "str | None", dict[str, Any]], object]
+
+PERFORM_JOB = "perform_job"
+MAX_LABEL = 400
+PAYLOAD_KEYS = frozenset(
+    {"class", "class_", "method", "queue", "queue_time", "attempts", "job_id", "args", "kwargs", "enqueued_at"}
+)
+
+_subscribers: list[tuple[str, Subscriber]] = []
+
+
+class Pending(Node):
+    """A `perform_job*` notification that began outside a transaction: one created inside takes its payload."""
+
+    closed = True  # as a transaction it takes no events
+    generation = -1
+    event = -2
+    transaction = None
+
+    def __init__(self, name: str, payload: dict[str, Any]) -> None:
+        """Remember the notification."""
+        self.name = name
+        self.payload = payload
+
+
+class instrument:  # noqa: N801  # a context manager reads as a verb
+    """Emit notification `name` around a block: `with instrument("query.sql", title="SELECT", body=sql): ...`.
+
+    A `perform_job*` notification's payload has class (or class_), method, queue, queue_time (ms), attempts, job_id,
+    args, kwargs; other notifications' `title` and `body` are shown with the event. The payload is also passed to
+    subscribers, and entering the block returns it. The block's exceptions pass unchanged.
+    """
+
+    __slots__ = ("_node", "_started", "name", "payload")
+
+    def __init__(self, name: str, /, **payload: Any) -> None:
+        """Prepare the notification; nothing happens before the block is entered."""
+        self.name = name
+        self.payload = payload
+        self._node: Node | None = None
+        self._started = 0
+
+    def __enter__(self) -> dict[str, Any]:
+        """Open the event, or name the transaction, and return the payload."""
+        name, payload = self.name, self.payload
+        transaction = open_transaction()
+        if _subscribers:
+            self._started = time.time_ns()
+        if name.startswith(PERFORM_JOB):
+            if transaction is None:
+                self._node = Pending(name, payload)
+                enter(self._node)
+                return payload
+            if not transaction.named:
+                apply_payload(transaction, name, payload)
+                transaction.amend()
+                return payload
+        if transaction is not None:
+            title, body = payload.get("title"), payload.get("body")
+            self._node = transaction.begin_event(
+                current.get() or transaction,
+                name,
+                title if title is None or type(title) is str else _text(transaction, title),
+                body if body is None or type(body) is str else _text(transaction, body),
+            )
+        return payload
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Close the event and tell the subscribers."""
+        node = self._node
+        if node is not None:
+            self._node = None
+            if node.transaction is None:
+                leave(node)
+            else:
+                node.transaction.end_event(node)
+        if _subscribers and self._started:
+            transaction = open_transaction()
+            publish(self.name, self._started, self.payload, error, None if transaction is None else transaction.id)
+
+
+def _text(transaction: Transaction, value: Any) -> str:
+    return str(transaction.sanitizer.plain(value))
+
+
+def apply_payload(transaction: Transaction, name: str, payload: Mapping[str, Any]) -> None:
+    """Name `transaction` by the payload of a `perform_job*` notification; what has the wrong type is left out."""
+    sanitizer = transaction.sanitizer
+    plain = sanitizer.plain
+    transaction.named = True
+    transaction.name = name
+    class_name = payload.get("class", payload.get("class_"))
+    if class_name is not None:
+        transaction.class_name = _label(class_name, sanitizer)
+    if payload.get("method") is not None:
+        transaction.method = _label(payload["method"], sanitizer)
+    if payload.get("queue") is not None:
+        transaction.queue = _label(payload["queue"], sanitizer)
+    queue_time = payload.get("queue_time")
+    if isinstance(queue_time, (int, float)) and is_finite(queue_time):
+        transaction.set_queue_time(float(queue_time))
+    attempts = payload.get("attempts")
+    if isinstance(attempts, int) and 0 <= attempts <= MAX_ATTEMPTS:
+        transaction.attempts = attempts
+        if not attempts:  # 0 stands for unknown in a slot
+            transaction.set_detail("attempts", 0)
+    if payload.get("job_id") is not None:
+        transaction.set_detail("job_id", str(plain(payload["job_id"]))[:200])
+    for key in ("args", "kwargs"):
+        if payload.get(key) is not None:
+            transaction.set_detail(key, plain(payload[key]))
+    extra = {key: value for key, value in payload.items() if key not in PAYLOAD_KEYS}
+    if extra:
+        transaction.merge_tags(sanitizer.mapping(extra))
+
+
+def _label(value: Any, sanitizer: Sanitizer) -> str:
+    if isinstance(value, type):
+        return describe(value)
+    return str(sanitizer.plain(value))[:MAX_LABEL]
+
+
+def adopt_pending(transaction: Transaction) -> None:
+    """Let a transaction created inside a `perform_job*` block be named by that block."""
+    node = current.get()
+    if isinstance(node, Pending):
+        apply_payload(transaction, node.name, node.payload)
+
+
+def subscribe(pattern: str, callback: Subscriber) -> Callable[[], None]:
+    """Call `callback(name, start_ns, end_ns, transaction_id, payload)` after each notification `pattern` matches.
+
+    `pattern` is a name or a glob (`perform_job.*`, `**`). What the callback raises is dropped: the notification's
+    block belongs to the program. Returns a function that ends the subscription.
+    """
+    entry = (pattern, callback)
+    _subscribers.append(entry)
+
+    def unsubscribe() -> None:
+        if entry in _subscribers:
+            _subscribers.remove(entry)
+
+    return unsubscribe
+
+
+def has_subscribers() -> bool:
+    """Return whether anybody listens."""
+    return bool(_subscribers)
+
+
+def publish(
+    name: str, started_ns: int, payload: dict[str, Any], error: BaseException | None, transaction_id: str | None
+) -> None:
+    """Tell the subscribers of `name` that it has finished."""
+    ended = time.time_ns()
+    if error is not None:
+        payload = {**payload, "exception": error}
+    for pattern, callback in tuple(_subscribers):
+        if not matches(pattern, name):
+            continue
+        try:
+            callback(name, started_ns, ended, transaction_id, payload)
+        except Exception as fault:  # the block belongs to the program: a listener must not break it
+            faults.note(f"subscriber of {pattern}: {type(fault).__name__}")
+
+
+class monitor:  # noqa: N801  # a context manager reads as a verb
+    """Run a block as a transaction: `with monitor("Reports#nightly", namespace="background_job"): ...`.
+
+    The block's exception is recorded, unless ignored, and passes on. Inside a transaction it is an event of it.
+    """
+
+    __slots__ = ("_block", "_transaction", "action", "name", "namespace")
+
+    def __init__(self, action: str, *, namespace: str = BACKGROUND_JOB, name: str = "perform_job.python") -> None:
+        """Prepare the block named `action` (`Class#method`)."""
+        self.action = action
+        self.namespace = namespace
+        self.name = name
+        self._transaction: Transaction | None = None
+        self._block: instrument | None = None
+
+    def __enter__(self) -> Transaction:
+        """Open the transaction, or an event of the one that is open, and return the transaction."""
+        running = open_transaction()
+        if running is not None:
+            self._block = instrument(self.name, title=self.action)
+            self._block.__enter__()
+            return running
+        transaction = Transaction(self.namespace, self.name, None)
+        class_name, mark, method = self.action.rpartition("#")
+        transaction.class_name, transaction.method = (class_name, method) if mark else (method, None)
+        transaction.named = True
+        transaction.open()
+        self._transaction = transaction
+        return transaction
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Complete the transaction with the block's exception, if any."""
+        if self._block is not None:
+            self._block.__exit__(kind, error, traceback)
+        if self._transaction is not None:
+            if error is not None:
+                self._transaction.add_exception(error)
+            self._transaction.finish(layout.UNSET)

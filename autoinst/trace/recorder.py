@@ -1,0 +1,148 @@
+"""The recorder of this process: its spool, its settings, and what a fork does to them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from autoinst import config as configuration
+from autoinst.spool.writer import Spool
+from autoinst.trace.sanitize import Sanitizer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from autoinst.config import Config
+
+# Environment variables a record may show; a rules file's `defaults: {env: [...]}` adds to them.
+ENV_ALLOWED = (
+    "APP_ENV",
+    "CI",
+    "DJANGO_SETTINGS_MODULE",
+    "DYNO",
+    "ENV",
+    "ENVIRONMENT",
+    "FLASK_ENV",
+    "HOSTNAME",
+    "LANG",
+    "LC_ALL",
+    "PYTHON_ENV",
+    "PYTHONHASHSEED",
+    "TZ",
+)
+MAX_ENV_VALUE = 200
+
+
+class Recorder:
+    """What all transactions of this process share.
+
+    `generation` grows in a forked child, so that what began in the parent is known to be the parent's.
+    """
+
+    __slots__ = ("config", "digest", "env_allowed", "generation", "ignored", "sanitizer", "settings", "spool")
+
+    def __init__(self, config: Config, settings: Mapping[str, Any], digest: str = "") -> None:
+        """Record under `config`; `settings` are those of the rules file, `digest` names the rules in force."""
+        self.config = config
+        self.settings = settings
+        self.digest = digest
+        self.generation = 0
+        self.ignored: tuple[str, ...] = tuple(settings.get("ignore") or ())
+        self.sanitizer = Sanitizer(settings.get("redact") or ())
+        self.env_allowed = frozenset((*ENV_ALLOWED, *(settings.get("env") or ())))
+        self.spool = Spool(config.spool, self.description)
+
+    def description(self) -> dict[str, Any]:
+        """Return what an arena's header says of this process (plain data)."""
+        from autoinst import __version__
+
+        settings, config = self.settings, self.config
+        return {
+            "service": config.service or settings.get("service"),
+            "environment": config.environment or settings.get("environment"),
+            "revision": config.revision or settings.get("revision"),
+            "host": os.uname().nodename if hasattr(os, "uname") else None,
+            "argv": [str(word)[:200] for word in getattr(sys, "orig_argv", [])[:12]],
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "autoinst": __version__,
+            "env": self.allowed_env(os.environ),
+            "cwd": _cwd(),
+            "exe": sys.executable,
+            "cgroup": _cgroup(),
+            "parent": os.getppid(),
+        }
+
+    def allowed_env(self, env: Mapping[str, str] | None) -> dict[str, str]:
+        """Return the entries of `env` that may be recorded, secrets filtered; anything but a mapping gives none."""
+        if env is None:
+            return {}
+        out: dict[str, str] = {}
+        for key in self.env_allowed:
+            try:
+                value = env[key]
+            except (KeyError, TypeError, AttributeError):
+                continue
+            if isinstance(value, str):
+                out[key] = "[FILTERED]" if self.sanitizer.is_secret(key) else str.__str__(value)[:MAX_ENV_VALUE]
+        return out
+
+    def forked(self) -> None:
+        """Leave the parent's arenas alone: this is another process now."""
+        arenas = self.spool.arenas
+        self.generation += 1
+        self.spool = Spool(self.config.spool, self.description)
+        for arena in arenas:
+            arena.abandon()
+
+
+def _cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # the folder was removed
+        return None
+
+
+def _cgroup() -> str | None:
+    try:
+        with open("/proc/self/cgroup", "rb", 0) as file:
+            for line in file.read(4096).splitlines():
+                if line.startswith(b"0::"):
+                    return line[3:].decode("utf-8", "replace")
+    except OSError:
+        pass
+    return None
+
+
+active: Recorder | None = None
+
+
+def get() -> Recorder:
+    """Return this process's recorder; a program that uses only the Python API gets one made from the environment."""
+    recorder = active
+    if recorder is None:
+        started = configuration.remembered()
+        if started is None:
+            from autoinst.rules.cache import load_cached
+
+            config = configuration.from_environ()
+            rules = load_cached(config)
+        else:
+            config, rules = started
+        recorder = configure(Recorder(config, rules.settings, rules.digest))
+    return recorder
+
+
+def configure(recorder: Recorder) -> Recorder:
+    """Make `recorder` this process's; forks are followed from now on."""
+    global active
+    if active is None and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+    active = recorder
+    return recorder
+
+
+def _after_fork() -> None:
+    if active is not None:
+        active.forked()

@@ -1,0 +1,190 @@
+"""Turns a program's values into bounded plain data without running any of the program's code.
+
+No `__repr__`, `__str__`, `__iter__` or property of a user's class is called: an object becomes `#<its.Class>`, as in
+AppSignal's sanitiser. Values under a secret's name are replaced.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+FILTERED = "[FILTERED]"
+RECURSIVE = "[RECURSIVE VALUE]"
+MAX_DEPTH = 8
+MAX_ITEMS = 100  # of one container
+MAX_NODES = 1_000  # of one value
+MAX_TEXT = 2_000  # characters of one string
+MAX_TOTAL = 16_000  # characters of one value
+MAX_INT_BITS = 1_024
+MAX_KNOWN_KEYS = 1_000
+INFINITY = float("inf")
+SECRET_KEYS = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "authorization",
+    "auth_key",
+    "cookie",
+    "api_key",
+    "apikey",
+    "access_key",
+    "private_key",
+    "credential",
+    "session_id",
+    "csrf",
+    "credit_card",
+    "card_number",
+    "cvv",
+    "ssn",
+)
+# Standard classes whose own code makes a short text of them.
+TEXT_CLASSES = frozenset(
+    {
+        ("datetime", "datetime"),
+        ("datetime", "date"),
+        ("datetime", "time"),
+        ("datetime", "timedelta"),
+        ("decimal", "Decimal"),
+        ("fractions", "Fraction"),
+        ("uuid", "UUID"),
+        ("pathlib", "PosixPath"),
+        ("pathlib", "PurePosixPath"),
+        ("pathlib._local", "PosixPath"),
+        ("pathlib._local", "PurePosixPath"),
+    }
+)
+
+
+class Sanitizer:
+    """Knows the keys whose values must not be recorded (lower case, matched anywhere in a key)."""
+
+    __slots__ = ("_seen", "secrets")
+
+    def __init__(self, extra: Iterable[str] = ()) -> None:
+        """Use the default keys and `extra` ones."""
+        self.secrets = (*SECRET_KEYS, *(key.lower() for key in extra))
+        self._seen: dict[str, bool] = {}
+
+    def is_secret(self, key: str) -> bool:
+        """Return whether values under `key` are filtered."""
+        known = self._seen.get(key)
+        if known is None:
+            low = key.lower().replace("-", "_")
+            known = any(secret in low for secret in self.secrets)
+            if len(self._seen) < MAX_KNOWN_KEYS:
+                self._seen[key] = known
+        return known
+
+    def plain(self, value: Any) -> Any:
+        """Return `value` as None, bool, int, float, str, list or dict (text keys), within the bounds above."""
+        kind = type(value)
+        if value is None or kind is bool or kind is int or kind is float or kind is str:
+            return _scalar(value, kind)
+        return _Walk(self).walk(value, 0)
+
+    def mapping(self, values: Any) -> dict[str, Any]:
+        """Return a dict's items as plain data; anything but a dict gives an empty one."""
+        result = self.plain(values) if isinstance(values, dict) else None
+        return result if type(result) is dict else {}
+
+
+class _Walk:
+    __slots__ = ("nodes", "open", "room", "rules")
+
+    def __init__(self, rules: Sanitizer) -> None:
+        self.rules = rules
+        self.nodes = MAX_NODES
+        self.room = MAX_TOTAL
+        self.open: set[int] = set()
+
+    def walk(self, value: Any, depth: int) -> Any:
+        self.nodes -= 1
+        kind = type(value)
+        if value is None or kind is bool or kind is int or kind is float or kind is str:
+            value = _scalar(value, kind)
+            if kind is str:
+                value = value[: self.room]
+                self.room -= len(value)
+            return value
+        if isinstance(value, (dict, list, tuple, set, frozenset)):
+            if id(value) in self.open:
+                return RECURSIVE
+            if depth >= MAX_DEPTH or self.nodes <= 0 or self.room <= 0:
+                return f"#<{_name(kind)}>"
+            self.open.add(id(value))
+            try:
+                return self._dict(value, depth) if isinstance(value, dict) else self._list(value, depth)
+            except RuntimeError:  # another thread changed it while we read
+                return f"#<{_name(kind)}>"
+            finally:
+                self.open.discard(id(value))
+        return self._other(value, kind)
+
+    def _dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        left = dict.__len__(value)
+        for key, item in dict.items(value):
+            if len(out) >= MAX_ITEMS or self.nodes <= 0 or self.room <= 0:
+                out["..."] = f"{left} more"
+                break
+            left -= 1
+            name = key if type(key) is str else str(self.walk(key, MAX_DEPTH))
+            name = name[:MAX_TEXT]
+            self.room -= len(name)
+            out[name] = FILTERED if self.rules.is_secret(name) else self.walk(item, depth + 1)
+        return out
+
+    def _list(self, value: Any, depth: int) -> list[Any]:
+        base = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
+        out: list[Any] = []
+        left = base.__len__(value)
+        for item in base.__iter__(value):
+            if len(out) >= MAX_ITEMS or self.nodes <= 0 or self.room <= 0:
+                out.append(f"... {left} more")
+                break
+            left -= 1
+            out.append(self.walk(item, depth + 1))
+        return out
+
+    def _other(self, value: Any, kind: type) -> Any:
+        if isinstance(value, str):
+            return self.walk(str.__str__(value), MAX_DEPTH)
+        if isinstance(value, (bytes, bytearray)):
+            return self.walk(bytes(memoryview(value)[:MAX_TEXT]).decode("utf-8", "backslashreplace"), MAX_DEPTH)
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return _scalar(int.__int__(value), int)
+        if isinstance(value, float):
+            return _scalar(float.__float__(value), float)
+        if (kind.__module__, kind.__qualname__) in TEXT_CLASSES:
+            return str(value)[:MAX_TEXT]
+        return f"#<{_name(kind)}>"
+
+
+def is_finite(value: float) -> bool:
+    """Return whether a number is neither infinite nor NaN (without importing math)."""
+    return -INFINITY < value < INFINITY
+
+
+def _scalar(value: Any, kind: type) -> Any:
+    if kind is str:
+        if len(value) > MAX_TEXT:
+            return f"{value[:MAX_TEXT]}... {len(value) - MAX_TEXT} more"
+    elif kind is int:
+        if value.bit_length() > MAX_INT_BITS:
+            return f"#<int of {value.bit_length()} bits>"
+    elif kind is float and not is_finite(value):
+        return str(value)  # JSON has no such numbers
+    return value
+
+
+def _name(kind: type) -> str:
+    module = type.__getattribute__(kind, "__module__")
+    name = type.__getattribute__(kind, "__qualname__")
+    return f"{module}.{name}" if type(module) is str and module != "builtins" else str(name)

@@ -1,0 +1,467 @@
+"""A transaction: one run of a job, from its start to the record left in the spool.
+
+The names are those of AppSignal's transactions; the numbers' units are AppSignal's and Sidekiq's (milliseconds).
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+import time
+import warnings as _warnings
+from _thread import get_ident
+
+from autoinst.spool import layout
+from autoinst.trace import recorder as recorders
+from autoinst.trace.context import MAX_BODY, MAX_EVENT_TEXT, MAX_EVENTS, MAX_TITLE, Node, current, enter, leave
+from autoinst.trace.exceptions import MAX_CAUSES, capture, is_ours, matches, status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from typing_extensions import Self
+
+    from autoinst.trace.sanitize import Sanitizer
+
+BACKGROUND_JOB = "background_job"
+DEFAULT_NAME = "perform_job.python"
+NAN = float("nan")
+MAX_TAGS = 50
+HEX_ID = 32  # digits
+MAX_ATTEMPTS = 0xFFFF
+EVENT_DURATION = 4  # index of an event's duration in its entry
+
+_now = time.time_ns
+_clock = time.monotonic_ns
+_getpid = os.getpid
+
+
+class Transaction(Node):
+    """One run of a job. `Transaction.create` starts one; a matching rule does so by itself."""
+
+    # Defaults stand in the class: a job sets only what it has, which halves the cost of making a transaction.
+    event = -1
+    transaction = None  # itself, by `owner`: a reference to itself would wait for the garbage collector
+    named = False
+    class_name: str | None = None
+    method: str | None = None
+    queue: str | None = None
+    queue_time = NAN  # ms
+    enqueued_ns = 0
+    attempts = 0
+    events: list[list[Any]] | None = None
+    dropped_events = 0
+    details: dict[str, Any] | None = None
+    tags: dict[str, Any] | None = None
+    exception: BaseException | None = None
+    ignored: tuple[str, ...] | None = None
+    flags = 0
+    closed = False
+    site: tuple[Any, tuple[Any, ...]] | None = None
+    trace_id: str | None = None
+    parent_span_id: str | None = None
+    _event_text = 0
+    _given_id: str | None = None
+    _handle = -1
+
+    def __init__(self, namespace: str, name: str, rule: str | None) -> None:
+        """Start the clocks; nothing is stored before `open`."""
+        recorder = recorders.active or recorders.get()
+        if recorder.spool.pid != _getpid():  # a fork that ran no hooks
+            recorder.forked()
+        self._recorder = recorder
+        self.generation = recorder.generation
+        self.namespace = namespace
+        self.name = name
+        self.rule = rule
+        self._seq = recorder.spool.next_seq()
+        self._thread = _thread_name()
+        self.started_ns = _now()
+        self.started = _clock()
+
+    # -- AppSignal's four steps -------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, id: object = None, namespace: str = BACKGROUND_JOB, env: Mapping[str, str] | None = None
+    ) -> Transaction:
+        """Start a transaction and make it current.
+
+        `id` that is a UUID or 32 hex digits becomes the record's id, any other text its `job_id`. Of `env` only
+        allowed names are recorded. While one is open, that one is returned, with a RuntimeWarning as the gem gives.
+        """
+        running = cls.current()
+        if isinstance(running, Transaction):
+            _warnings.warn("a transaction is already open and is used instead", RuntimeWarning, stacklevel=2)
+            return running
+        self = cls(str(namespace), DEFAULT_NAME, None)
+        if id is not None:
+            self._take_id(id)
+        if env is not None:
+            allowed = self._recorder.allowed_env(env)
+            if allowed:
+                self._detail("env", allowed)
+        from autoinst.trace import notifications
+
+        notifications.adopt_pending(self)
+        self.open()
+        return self
+
+    @staticmethod
+    def current() -> Transaction | NullTransaction:
+        """Return the transaction of this context, a null object where there is none."""
+        transaction = open_transaction()
+        return NULL if transaction is None else transaction
+
+    def add_exception(self, exception: BaseException) -> None:
+        """Make `exception` the transaction's error; the first of several stays, the others become its causes."""
+        if self.closed or self.foreign():
+            return
+        if self.exception is None:
+            self.exception = exception
+        elif self.exception is not exception:
+            more = self._detail("more", [])
+            if len(more) < MAX_CAUSES and exception not in more:
+                more.append(exception)
+
+    set_error = add_exception
+
+    def complete(self) -> None:
+        """Store the record. A second call does nothing."""
+        self.finish(layout.UNSET)
+
+    def discard(self) -> None:
+        """Forget the transaction: it leaves no record."""
+        if self.closed:
+            return
+        self.closed = True
+        leave(self)
+        if self._handle >= 0 and not self.foreign():
+            self._recorder.spool.discard(self._handle)
+
+    @staticmethod
+    def is_ignored_exception(exception: BaseException) -> bool:
+        """Return whether the rules file's `ignore_exceptions` name the exception's class or a base of it."""
+        return matches(exception, recorders.get().ignored)
+
+    # -- what is known of the job -----------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The record's id, 32 hex digits."""
+        if self._given_id is not None:
+            return self._given_id
+        spool = self._recorder.spool
+        uid = spool.uid if self._handle < 0 else spool.uid_of(self._handle)
+        return layout.record_id(uid, self._seq)
+
+    @property
+    def sanitizer(self) -> Sanitizer:
+        """What makes plain data of the program's values."""
+        return self._recorder.sanitizer
+
+    @property
+    def action(self) -> str | None:
+        """`Class#method`, or None while it is not known."""
+        if self.class_name is None:
+            return self.method
+        return f"{self.class_name}#{self.method}" if self.method else self.class_name
+
+    def set_action(self, action: str) -> None:
+        """Name the transaction; text after the last `#` is the method."""
+        class_name, mark, method = str(action).rpartition("#")
+        self.class_name, self.method = (class_name, method) if mark else (method, None)
+        self.named = True
+        self.amend()
+
+    def set_namespace(self, namespace: str) -> None:
+        """Put the transaction in another namespace."""
+        self.namespace = str(namespace)
+        self.amend()
+
+    def set_queue_start(self, start_ms: float) -> None:
+        """Set when the job was put on its queue or became due, in milliseconds since the epoch."""
+        try:
+            start_ns = int(start_ms * 1_000_000)
+        except (TypeError, ValueError, OverflowError):
+            return
+        self.set_enqueued(start_ns)
+        self.amend()
+
+    def set_enqueued(self, enqueued_ns: int) -> None:
+        """Derive the queue time from the moment (ns since the epoch) the job was enqueued or became due."""
+        self.enqueued_ns = enqueued_ns
+        self.set_queue_time((self.started_ns - enqueued_ns) / 1e6)
+
+    def set_queue_time(self, milliseconds: float) -> None:
+        """Set the queue time; a negative one is kept as 0 and flagged as clock skew."""
+        if milliseconds < 0:
+            milliseconds = 0.0
+            self.flags |= layout.FLAG_CLOCK_SKEW
+        self.queue_time = milliseconds
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Add tags: text keys, plain values; at most 50 are kept."""
+        if not self.closed:
+            self.merge_tags(self.sanitizer.mapping(dict(tags)))
+
+    def merge_tags(self, tags: dict[str, Any]) -> None:
+        """Add tags that are plain data already."""
+        known = self.tags
+        if known is None:
+            known = self.tags = {}
+        for key, value in tags.items():
+            if len(known) < MAX_TAGS or key in known:
+                known[key] = value
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Set the job's parameters as a record shows them (`params`), secrets filtered."""
+        if not self.closed:
+            self.set_detail("params", self.sanitizer.mapping(dict(params)))
+
+    def set_detail(self, key: str, value: Any) -> None:
+        """Set one entry of the record's tail (plain data)."""
+        details = self.details
+        if details is None:
+            details = self.details = {}
+        details[key] = value
+
+    def _detail(self, key: str, default: Any) -> Any:
+        details = self.details
+        if details is None:
+            details = self.details = {}
+        return details.setdefault(key, default)
+
+    def _take_id(self, given: object) -> None:
+        text = str(given)
+        digits = text.replace("-", "").lower()
+        if len(digits) == HEX_ID and not digits.strip("0123456789abcdef"):
+            self._given_id = digits
+            self.set_detail("id", digits)
+        else:
+            self.set_detail("job_id", text[:200])
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def begin_event(self, parent: Node, name: str, title: str | None, body: str | None) -> Node:
+        """Open an event of this transaction under `parent` and make it current."""
+        node = Node()
+        node.transaction = self
+        node.parent = parent
+        node.started = started = _clock()
+        events = self.events
+        if events is None:
+            events = self.events = []
+        if len(events) >= MAX_EVENTS or self._event_text > MAX_EVENT_TEXT:
+            self.dropped_events += 1
+            node.event = -2
+        else:
+            node.event = len(events)
+            if body is not None:
+                body = body[:MAX_BODY]
+                self._event_text += len(body)
+            if title is not None:
+                title = title[:MAX_TITLE]
+                self._event_text += len(title)
+            events.append([name, title, body, started - self.started, -1, parent.event if parent.event >= 0 else -1])
+        if self._handle >= 0 and not self.foreign():
+            self._recorder.spool.mark_event(self._handle, name)
+        enter(node)
+        return node
+
+    def end_event(self, node: Node, body: str | None = None) -> None:
+        """Close an event; its duration is kept unless the transaction has been stored meanwhile."""
+        leave(node)
+        if self.closed:
+            return
+        events = self.events
+        if node.event >= 0 and events is not None:
+            entry = events[node.event]
+            entry[EVENT_DURATION] = _clock() - node.started
+            if body is not None:
+                entry[2] = body[:MAX_BODY]
+        if self._handle >= 0 and not self.foreign():
+            parent = node.parent
+            name = events[parent.event][0] if events and parent is not None and parent.event >= 0 else ""
+            self._recorder.spool.mark_event(self._handle, name)
+
+    # -- storing ----------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Claim a slot with what is known so far and make the transaction current."""
+        self._handle = self._recorder.spool.begin(
+            self._seq,
+            self.started_ns,
+            self.queue_time,
+            self.action,
+            self.queue,
+            self.attempts,
+            self.namespace,
+            self.name,
+            self.rule,
+            self._thread,
+            self._tail(final=False),
+        )
+        enter(self)
+
+    def amend(self) -> None:
+        """Bring the slot up to date, for the case that the process dies before the job ends."""
+        if self.closed or self._handle < 0 or self.foreign():
+            return
+        self._recorder.spool.amend(
+            self._handle,
+            self._seq,
+            self.started_ns,
+            self.queue_time,
+            self.action,
+            self.queue,
+            self.attempts,
+            self.namespace,
+            self.name,
+            self.rule,
+            self._thread,
+            self._tail(final=False),
+        )
+
+    def finish(self, status: int) -> None:
+        """Store the record with `status` (UNSET: ok, or what the exception says) and leave the context."""
+        if self.closed:
+            return
+        duration = _clock() - self.started
+        self.closed = True
+        leave(self)
+        if self.foreign():
+            return
+        try:
+            self._store(duration, status)
+        except BaseException as error:
+            # A signal handler's exception may land in here: the record is stored all the same, then it goes on.
+            self._store(duration, status)
+            if isinstance(error, Exception) and is_ours(error):
+                return
+            raise
+
+    def _store(self, duration: int, status: int) -> None:
+        exception = self.exception
+        if status == layout.UNSET:
+            status = layout.OK if exception is None else self._status(exception)
+        spool = self._recorder.spool
+        if self._handle < 0:
+            spool.count_only(self.action, status == layout.ERROR, duration)
+            return
+        flags = self.flags
+        tail = self._tail(final=True) if self.details or self.events or self.tags or exception is not None else b""
+        if spool.crowded:
+            tail = self._spell_out(tail)
+        spool.finish(self._handle, duration, status, flags, tail)
+
+    def _status(self, exception: BaseException) -> int:
+        ignored = self.ignored
+        status = status_of(exception)
+        if status == layout.ERROR and matches(exception, self._recorder.ignored if ignored is None else ignored):
+            return layout.IGNORED
+        return status
+
+    def _tail(self, *, final: bool) -> bytes:
+        content: dict[str, Any] = {}
+        details = self.details
+        if details is not None:
+            content.update(details)
+            content.pop("more", None)
+        if self.tags:
+            content["tags"] = self.tags
+        if self.enqueued_ns:
+            content["enqueued_at"] = self.enqueued_ns
+        if self.trace_id is not None:
+            content["trace_id"] = self.trace_id
+        if self.parent_span_id is not None:
+            content["parent_span_id"] = self.parent_span_id
+        if final:
+            if self.events:
+                content["events"] = self.events
+            if self.dropped_events:
+                content["dropped"] = self.dropped_events
+            if self.exception is not None:
+                captured = capture(self.exception)
+                for other in (details or {}).get("more") or ():
+                    captured[3].append((*capture(other)[:3], []))
+                content["exc"] = captured
+        return marshal.dumps(content, 2) if content else b""
+
+    def _spell_out(self, tail: bytes) -> bytes:
+        """Put the names into the tail as text: the arena's intern table is full."""
+        content: dict[str, Any] = marshal.loads(tail) if tail else {}
+        for key, text in (
+            ("action", self.action),
+            ("queue", self.queue),
+            ("name", self.name),
+            ("namespace", self.namespace),
+            ("rule", self.rule),
+        ):
+            if text:
+                content[key] = text[:1000]
+        return marshal.dumps(content, 2)
+
+    def foreign(self) -> bool:
+        """Return whether this object was inherited by a fork: the job is its parent's."""
+        return self.generation != self._recorder.generation or self._recorder.spool.pid != _getpid()
+
+    def __enter__(self) -> Self:
+        """Return the transaction; it is open already."""
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Complete the transaction with the error that left the block, if any."""
+        if error is not None:
+            self.add_exception(error)
+        self.complete()
+
+
+class NullTransaction:
+    """Stands where no transaction is open: everything is accepted, nothing is kept."""
+
+    __slots__ = ()
+
+    id = None
+    action = None
+    closed = True
+    namespace = None
+    is_ignored_exception = staticmethod(Transaction.is_ignored_exception)
+
+    def _nothing(self, *_args: object, **_kwargs: object) -> None:
+        """Do nothing."""
+
+    add_exception = set_error = complete = discard = set_action = set_namespace = _nothing
+    set_queue_start = set_tags = set_params = _nothing
+
+    def __bool__(self) -> bool:
+        """Return False, so that `if Transaction.current():` reads as it should."""
+        return False
+
+
+NULL = NullTransaction()
+
+
+def open_transaction() -> Transaction | None:
+    """Return the transaction that is open in this context, if it is this process's."""
+    node = current.get()
+    if node is None:
+        return None
+    transaction = owner(node)
+    return None if transaction.closed or transaction.foreign() else transaction
+
+
+def owner(node: Node) -> Transaction:
+    """Return the transaction `node` is or belongs to."""
+    return node.transaction or node  # type: ignore[return-value]  # a node without one is a Transaction
+
+
+def _thread_name() -> str:
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return "MainThread"
+    thread = threading._active.get(get_ident())  # current_thread() would make a dummy for a foreign thread
+    return thread._name if thread is not None else "?"
