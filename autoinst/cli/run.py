@@ -243,7 +243,7 @@ def shebang_problem(path: str) -> str | None:
         if options.startswith("-") and letter in options.split(" ")[0]:
             return f"{path} starts Python with {reason}"
     folder = os.path.dirname(interpreter)
-    if not sys.executable or folder == os.path.dirname(sys.executable) or has_autoinst(folder):
+    if folder == os.path.dirname(sys.executable) or not os.path.exists(interpreter) or has_autoinst(folder):
         return None
     return f"{path} runs on {interpreter}, where autoinst is not installed"
 
