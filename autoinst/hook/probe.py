@@ -140,15 +140,14 @@ class JobProbe(Probe):
     def begin(self, values: tuple[Any, ...]) -> Node:
         """Open the transaction and store what the rule reads at the start."""
         node = current.get()
-        parent: Transaction | None = None
-        transaction = Transaction(self.namespace, self.name, self.where)
+        parent = None
         if node is not None and type(node) is not Pending:
             outer = owner(node)
-            if outer.generation == transaction.generation:
+            if not outer.foreign():
                 if not outer.closed and not (self.nested_new and outer.name != self.name):
-                    title = "#".join(self.target.names(values))
-                    return outer.begin_event(node, self.name, title, None)
+                    return outer.begin_event(node, self.name, "#".join(self.target.names(values)), None)
                 parent = outer
+        transaction = Transaction(self.namespace, self.name, self.where)
         transaction.class_name, transaction.method = self.target.names(values)
         transaction.named = True
         transaction.ignored = self.ignored
@@ -214,7 +213,7 @@ class EventProbe(Probe):
         if node is None:
             return None
         transaction = owner(node)
-        if transaction.closed or transaction.generation != self.registry.generation():
+        if transaction.closed or transaction.foreign():
             return None
         fields = self.fields
         title = fields.text("title", values) if fields.title else None
@@ -235,7 +234,7 @@ class ExceptionProbe(Probe):
     def begin(self, values: tuple[Any, ...]) -> None:
         """Attach the exception."""
         node = current.get()
-        if node is not None and not owner(node).closed:
+        if node is not None and not owner(node).closed and not owner(node).foreign():
             exception = self.fields.value("exception", values)
             if isinstance(exception, BaseException):
                 owner(node).add_exception(exception)
@@ -249,7 +248,7 @@ class EnrichProbe(Probe):
     def begin(self, values: tuple[Any, ...]) -> Node | None:
         """Set the fields read at the start; a call whose fields are read at the end is watched to its end."""
         node = current.get()
-        if node is None or owner(node).closed:
+        if node is None or owner(node).closed or owner(node).foreign():
             return None
         transaction = owner(node)
         if self.fields.at_enter:

@@ -74,10 +74,6 @@ class Registry:
         self.dirty_after = 0
         self._touched = False
 
-    def generation(self) -> int:
-        """Return the recorder's generation: it grows in a forked child."""
-        return recorder.get().generation
-
     def state(self, rule: Rule) -> RuleState:
         """Return the state of `rule`."""
         found = self.states.get(rule.index)

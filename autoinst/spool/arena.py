@@ -36,6 +36,7 @@ class Arena:
         "_lock",
         "crowded",
         "fd",
+        "heads",
         "ids",
         "mm",
         "path",
@@ -54,6 +55,7 @@ class Arena:
         self.slots_offset = layout.INTERN_OFFSET + intern_size
         self.uid = os.urandom(8)
         self.ids: dict[str, int] = {}
+        self.heads: dict[Any, bytes] = {}  # the writer's packed combinations of interned texts
         self._intern_next = layout.INTERN_OFFSET + layout.INTERN_COUNT.size
         self._intern_end = self.slots_offset
         self._lock = allocate_lock()

@@ -22,16 +22,24 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
     from typing import Any
+
+    # action, queue, attempts (0: unknown), namespace, name, rule, thread
+    Head = tuple[str | None, str | None, int, str, str, str | None, str | None]
 else:
     from _collections import deque  # importing collections costs 2 ms
 
 NAN = float("nan")
 RETRY_SECONDS = 30  # how long a failed attempt to make an arena is remembered
 MAX_MISSES = 3  # slots found undrained before it is taken that the reader has not come by
+MAX_HEADS = 2_048  # combinations of names kept packed
 REFILL = 128  # finished slots looked at in one go
 THREAD_RESERVE = 3072  # bytes of the intern table that thread names may not take
 
-_pack = layout.BODY.pack
+# BODY in three parts: what differs from job to job, the names, and what is known at the end.
+_pack_times = Struct("<Qqqd").pack
+_pack_names = Struct("<HHHHHHHH").pack
+_pack_status = Struct("<IBBH").pack
+NO_STATUS = bytes(8)
 _crc32 = zlib.crc32
 _pack_crc = layout.CRC.pack_into
 _pack_duration = Struct("<q").pack_into
@@ -80,7 +88,7 @@ class Spool:
     def claim(self) -> int:
         """Return the handle of a free slot, or -1."""
         try:
-            return self._free.popleft()
+            return self._free.pop()
         except IndexError:
             return self._claim_slow()
 
@@ -92,7 +100,7 @@ class Spool:
             finally:
                 self._refill_lock.release()
         try:
-            return self._free.popleft()
+            return self._free.pop()
         except IndexError:
             pass
         if self._grow_lock.acquire(False):
@@ -101,7 +109,7 @@ class Spool:
             finally:
                 self._grow_lock.release()
         try:
-            return self._free.popleft()
+            return self._free.pop()
         except IndexError:
             return -1
 
@@ -150,77 +158,57 @@ class Spool:
         first = arena.slots_offset
         self._free.extend(range(base + first, base + first + arena.slots * layout.SLOT_SIZE, layout.SLOT_SIZE))
 
-    def begin(
-        self,
-        seq: int,
-        start_ns: int,
-        queue_time: float,
-        action: str | None,
-        queue: str | None,
-        attempts: int,
-        namespace: str,
-        name: str,
-        rule: str | None,
-        thread: str | None,
-        tail: bytes,
-    ) -> int:
+    def begin(self, seq: int, start_ns: int, queue_time: float, head: Head, tail: bytes) -> int:
         """Claim a slot, mark it RUNNING with what is known of the job, and return its handle (-1: only counted).
 
         `start_ns` counts from the epoch, `queue_time` is in ms (NaN: unknown), `tail` a marshalled dict or empty.
         """
-        handle = self.claim()
-        if handle >= 0:
-            self.amend(handle, seq, start_ns, queue_time, action, queue, attempts, namespace, name, rule, thread, tail)
-            self.arenas[handle >> OFFSET_BITS].mm[(handle & OFFSET_MASK) + STATE] = layout.RUNNING
+        try:
+            handle = self._free.pop()
+        except IndexError:
+            handle = self._claim_slow()
+            if handle < 0:
+                return -1
+        self.amend(handle, seq, start_ns, queue_time, head, tail)
+        self.arenas[handle >> OFFSET_BITS].mm[(handle & OFFSET_MASK) + STATE] = layout.RUNNING
         return handle
 
-    def amend(
-        self,
-        handle: int,
-        seq: int,
-        start_ns: int,
-        queue_time: float,
-        action: str | None,
-        queue: str | None,
-        attempts: int,
-        namespace: str,
-        name: str,
-        rule: str | None,
-        thread: str | None,
-        tail: bytes,
-    ) -> None:
+    def amend(self, handle: int, seq: int, start_ns: int, queue_time: float, head: Head, tail: bytes) -> None:
         """Write what is known of the job in progress into its slot, so that a kill from now on can report it."""
         arena = self.arenas[handle >> OFFSET_BITS]
-        ids = arena.ids.get
+        offset = handle & OFFSET_MASK
+        packed = arena.heads.get(head) or self._pack_head(arena, head)
+        mm = arena.mm
+        if tail:
+            if len(tail) > ROOM:
+                tail = shorten(tail, ROOM)
+            body = _pack_times(seq, start_ns, 0, queue_time) + packed + _pack_status(len(tail), layout.UNSET, 0, 0)
+            mm[offset : offset + BODY_SIZE] = body
+            mm[offset + TAIL : offset + TAIL + len(tail)] = tail
+            _pack_crc(mm, offset + BODY_SIZE, _crc32(tail, _crc32(body)))
+        else:
+            mm[offset : offset + BODY_SIZE] = _pack_times(seq, start_ns, 0, queue_time) + packed + NO_STATUS
+
+    def _pack_head(self, arena: Arena, head: Head) -> bytes:
+        """Intern the texts of `head` in `arena` and keep the 16 bytes that name them in a slot."""
+        action, queue, attempts, namespace, name, rule, thread = head
         intern = arena.intern
-        if len(tail) > ROOM:
-            tail = shorten(tail, ROOM)
-        body = _pack(
-            seq,
-            start_ns,
-            0,
-            queue_time,
-            (ids(action) or intern(action)) if action else 0,
-            (ids(queue) or intern(queue)) if queue else 0,
+        packed = _pack_names(
+            intern(action) if action else 0,
+            intern(queue) if queue else 0,
             attempts,
-            ids(namespace) or intern(namespace),
-            ids(name) or intern(name),
-            (ids(rule) or intern(rule)) if rule else 0,
-            (ids(thread) or intern(thread, THREAD_RESERVE)) if thread else 0,
-            0,
-            len(tail),
-            layout.UNSET,
-            0,
+            intern(namespace),
+            intern(name),
+            intern(rule) if rule else 0,
+            intern(thread, THREAD_RESERVE) if thread else 0,
             0,
         )
         if arena.crowded:
             self.crowded = True
-        mm = arena.mm
-        offset = handle & OFFSET_MASK
-        mm[offset : offset + BODY_SIZE] = body
-        if tail:
-            mm[offset + TAIL : offset + TAIL + len(tail)] = tail
-            _pack_crc(mm, offset + BODY_SIZE, _crc32(tail, _crc32(body)))
+        if len(arena.heads) >= MAX_HEADS:
+            arena.heads.clear()
+        arena.heads[head] = packed
+        return packed
 
     def finish(self, handle: int, duration_ns: int, status: int, flags: int, tail: bytes) -> None:
         """Complete the record in slot `handle` and mark it DONE; safe to repeat if an exception cut it short.

@@ -37,7 +37,6 @@ class Pending(Node):
     """A `perform_job*` notification that began outside a transaction: one created inside takes its payload."""
 
     closed = True  # as a transaction it takes no events
-    generation = -1
     event = -2
     transaction = None
 
@@ -45,6 +44,10 @@ class Pending(Node):
         """Remember the notification."""
         self.name = name
         self.payload = payload
+
+    def foreign(self) -> bool:
+        """Return False: it belongs to no process in particular."""
+        return False
 
 
 class instrument:  # noqa: N801  # a context manager reads as a verb

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from autoinst.spool.writer import Head
     from autoinst.trace.sanitize import Sanitizer
 
 BACKGROUND_JOB = "background_job"
@@ -37,6 +38,7 @@ EVENT_DURATION = 4  # index of an event's duration in its entry
 _now = time.time_ns
 _clock = time.monotonic_ns
 _getpid = os.getpid
+_modules = sys.modules
 
 
 class Transaction(Node):
@@ -70,15 +72,18 @@ class Transaction(Node):
     def __init__(self, namespace: str, name: str, rule: str | None) -> None:
         """Start the clocks; nothing is stored before `open`."""
         recorder = recorders.active or recorders.get()
-        if recorder.spool.pid != _getpid():  # a fork that ran no hooks
+        spool = recorder.spool
+        if spool.pid != _getpid():  # a fork that ran no hooks
             recorder.forked()
+            spool = recorder.spool
         self._recorder = recorder
         self.generation = recorder.generation
         self.namespace = namespace
         self.name = name
         self.rule = rule
-        self._seq = recorder.spool.next_seq()
-        self._thread = _thread_name()
+        self._seq = spool.next_seq()
+        threading = _modules.get("threading")
+        self._thread = "MainThread" if threading is None else _thread_name(threading)
         self.started_ns = _now()
         self.started = _clock()
 
@@ -292,39 +297,20 @@ class Transaction(Node):
 
     def open(self) -> None:
         """Claim a slot with what is known so far and make the transaction current."""
-        self._handle = self._recorder.spool.begin(
-            self._seq,
-            self.started_ns,
-            self.queue_time,
-            self.action,
-            self.queue,
-            self.attempts,
-            self.namespace,
-            self.name,
-            self.rule,
-            self._thread,
-            self._tail(final=False),
-        )
-        enter(self)
+        tail = self._tail(final=False) if self.details or self.tags or self.enqueued_ns or self.trace_id else b""
+        self._handle = self._recorder.spool.begin(self._seq, self.started_ns, self.queue_time, self._head(), tail)
+        self.token = current.set(self)
 
     def amend(self) -> None:
         """Bring the slot up to date, for the case that the process dies before the job ends."""
         if self.closed or self._handle < 0 or self.foreign():
             return
         self._recorder.spool.amend(
-            self._handle,
-            self._seq,
-            self.started_ns,
-            self.queue_time,
-            self.action,
-            self.queue,
-            self.attempts,
-            self.namespace,
-            self.name,
-            self.rule,
-            self._thread,
-            self._tail(final=False),
+            self._handle, self._seq, self.started_ns, self.queue_time, self._head(), self._tail(final=False)
         )
+
+    def _head(self) -> Head:
+        return self.action, self.queue, self.attempts, self.namespace, self.name, self.rule, self._thread
 
     def finish(self, status: int) -> None:
         """Store the record with `status` (UNSET: ok, or what the exception says) and leave the context."""
@@ -352,11 +338,11 @@ class Transaction(Node):
         if self._handle < 0:
             spool.count_only(self.action, status == layout.ERROR, duration)
             return
-        flags = self.flags
-        tail = self._tail(final=True) if self.details or self.events or self.tags or exception is not None else b""
+        bare = exception is None and not (self.events or self.details or self.tags or self.enqueued_ns or self.trace_id)
+        tail = b"" if bare else self._tail(final=True)
         if spool.crowded:
             tail = self._spell_out(tail)
-        spool.finish(self._handle, duration, status, flags, tail)
+        spool.finish(self._handle, duration, status, self.flags, tail)
 
     def _status(self, exception: BaseException) -> int:
         ignored = self.ignored
@@ -459,9 +445,7 @@ def owner(node: Node) -> Transaction:
     return node.transaction or node  # type: ignore[return-value]  # a node without one is a Transaction
 
 
-def _thread_name() -> str:
-    threading = sys.modules.get("threading")
-    if threading is None:
-        return "MainThread"
-    thread = threading._active.get(get_ident())  # current_thread() would make a dummy for a foreign thread
+def _thread_name(threading: Any) -> str:
+    # Not current_thread(): it would make a dummy object for a thread that Python did not start.
+    thread = threading._active.get(get_ident())
     return thread._name if thread is not None else "?"
