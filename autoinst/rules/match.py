@@ -69,21 +69,23 @@ def matches_qualname(pattern: str, qualname: str) -> bool:
     return matches(pattern, qualname)
 
 
-def split_path(path: str) -> tuple[tuple[str, str, bool], ...]:
+def split_path(path: str, least: int = 1) -> tuple[tuple[str, str, bool], ...]:
     """Return every (module pattern, qualified-name pattern, exact) that a dotted path may mean.
 
     `a.b:C` means one, and is exact; in `a.b.C` each dot may be the end of the module's name. The longest module comes
-    first. A `**` may lie across the border, so it counts on both sides of it. A path of one part means nothing.
+    first; the qualified name keeps at least `least` parts (a method's has two). A `**` may lie across the border, so it
+    counts on both sides of it. A path too short to have a module means nothing.
     """
     module, colon, qualname = path.partition(":")
     if colon:
         return ((module, qualname, True),)
     parts = path.split(".")
     # `<locals>` and its like cannot be a part of a module's name
-    limit = next((i for i, part in enumerate(parts) if part.startswith("<")), len(parts) - 1)
+    limit = next((at for at, part in enumerate(parts) if part.startswith("<")), len(parts))
     found: list[tuple[str, str, bool]] = []
     for cut in range(min(limit, len(parts) - 1), 0, -1):
-        found.append((".".join(parts[:cut]), ".".join(parts[cut:]), False))
+        if cut <= len(parts) - least:
+            found.append((".".join(parts[:cut]), ".".join(parts[cut:]), False))
         if parts[cut - 1] == ANY_PARTS:
             found.append((".".join(parts[:cut]), ".".join(parts[cut - 1 :]), False))
     return tuple(found)

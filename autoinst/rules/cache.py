@@ -1,0 +1,149 @@
+"""Compiled rules kept on disk, so that a worker reads no YAML: one marshal file for each set of rules files.
+
+A cache file is good while every file and folder that the rules came from has the same inode, size and times. It lies in
+AUTOINST_HOME, or else in a folder of the user's own below the temporary folder; a file of somebody else is never read.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+import time
+import zlib
+
+from autoinst.rules.model import FORMAT, RuleSet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from autoinst.config import Config
+
+MAGIC = b"autoinst rules 1\n"
+MAX_SIZE = 64 << 20
+# A file changed so lately may change again within the same tick of its clock: such rules are not kept.
+SETTLED_NS = 50_000_000
+# What makes rules of files; with another version of these the cache is no longer good.
+READERS = ("load.py", "parse.py", "values.py", "translate.py")
+
+
+def load_cached(config: Config) -> RuleSet:
+    """Return the rules in force for `config`: its rules files and packs. Never raises.
+
+    What is wrong in the files is in the result's `problems`; if reading them fails altogether, there are no rules.
+    """
+    key = _key(config)
+    name = f"rules-{zlib.crc32(key):08x}{zlib.adler32(key):08x}"
+    folders = _folders(config)
+    for folder in folders:
+        found = _read(os.path.join(folder, name), key)
+        if found is not None:
+            return found
+    try:
+        return _load(config, key, name, folders)
+    except Exception as error:  # noqa: BLE001 - a worker starts without rules rather than not at all
+        problem = f"rules: not read: {type(error).__name__}: {error}"
+        return RuleSet.build("", {"redact": (), "env": (), "ignore": (), "packs": ()}, [problem], ())
+
+
+def signature(path: str) -> tuple[int, int, int, int] | None:
+    """Return what changes when a file or folder does, None where there is nothing to read."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+
+
+def _key(config: Config) -> bytes:
+    # the prefix: third-party packs belong to an environment
+    parts = (FORMAT, sys.version, sys.prefix, os.path.abspath(__file__), config.packs, tuple(config.rules))
+    return repr(parts).encode("utf-8", "surrogateescape")
+
+
+def _folders(config: Config) -> list[str]:
+    temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a folder below it, checked to be the user's own
+    return [config.cache, os.path.join(temporary, f"autoinst-{_user()}", "cache")]
+
+
+def _read(path: str, key: bytes) -> RuleSet | None:
+    try:
+        data = _read_own(path)
+        head = len(MAGIC) + 4
+        if not data.startswith(MAGIC) or int.from_bytes(data[head - 4 : head], "little") != zlib.crc32(data[head:]):
+            return None
+        known, watched, rules = marshal.loads(data[head:])
+        if known != key or any(signature(name) != kept for name, kept in watched):
+            return None
+        return RuleSet.from_data(rules)
+    except Exception:  # noqa: BLE001 - whatever is wrong with the file, the rules are read again
+        return None
+
+
+def _read_own(path: str) -> bytes:
+    """Return the bytes of a regular file of this user that nobody else can write, empty for another."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        found = os.fstat(descriptor)
+        if found.st_mode & 0o170022 != 0o100000 or found.st_size > MAX_SIZE:
+            return b""
+        if found.st_uid != _user():
+            return b""
+        return os.read(descriptor, found.st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _load(config: Config, key: bytes, name: str, folders: list[str]) -> RuleSet:
+    from autoinst.rules.load import load_files
+
+    before = time.time_ns()
+    here = os.path.dirname(os.path.abspath(__file__))
+    watched = [(path, signature(path)) for path in (os.path.join(here, name) for name in READERS)]
+    rules, loader = load_files(config.rules, config.packs)
+    watched += loader.touched.items()
+    if all(kept is None or max(kept[:2]) < before - SETTLED_NS for _, kept in watched):
+        body = marshal.dumps((key, watched, rules.to_data()), 2)
+        _write(folders, name, MAGIC + zlib.crc32(body).to_bytes(4, "little") + body)
+    return rules
+
+
+def _write(folders: list[str], name: str, data: bytes) -> None:
+    """Keep `data` in the first folder that can be written, replacing what is there in one step."""
+    for folder in folders:
+        try:
+            _make_own(folder)
+            temporary = os.path.join(folder, f"{name}.{os.getpid()}.{time.monotonic_ns():x}")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(temporary, flags, 0o600)
+        except OSError:
+            continue
+        try:
+            try:
+                written = os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+            if written == len(data):
+                os.replace(temporary, os.path.join(folder, name))
+                return
+        except OSError:
+            pass  # a full disk, say: the next folder may do
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+
+
+def _make_own(folder: str) -> None:
+    """Make `folder` and the one above it, 0700; raises OSError where one of them is not the user's own."""
+    for path in (os.path.dirname(folder), folder):
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        # not followed: below a temporary folder a link may be anybody's
+        found = os.lstat(path)
+        if found.st_mode & 0o170000 == 0o120000 and path != folder:
+            found = os.stat(path) if found.st_uid == _user() else found
+        if found.st_mode & 0o170022 != 0o040000 or found.st_uid != _user():
+            raise PermissionError(path)
+
+
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0

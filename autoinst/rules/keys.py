@@ -1,0 +1,118 @@
+"""The one table of the keys a rules file may have: what loading, the JSON schema and the reference are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+JOBS, EVENTS, EXCEPTIONS, ENQUEUES, ENRICH = SECTIONS = ("jobs", "events", "exceptions", "enqueues", "enrich")
+KINDS = {JOBS: "job", EVENTS: "event", EXCEPTIONS: "exception", ENQUEUES: "enqueue", ENRICH: "enrich"}
+VERSION = 1
+NESTED = ("event", "new")
+UNITS = ("s", "ms", "us", "ns")
+NAIVE = ("utc", "local")
+AT = ("enter", "exit")
+TIMES = ("enqueued_at", "eta")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: what its value is (`shape`, see SHAPES), what it is for, and in which sections it may be."""
+
+    name: str
+    shape: str
+    doc: str
+    sections: tuple[str, ...] = SECTIONS
+    choices: tuple[str, ...] = ()
+    in_packs: bool = False
+
+
+SHAPES = {
+    "text": "text",
+    "texts": "list of texts",
+    "names": "list of names",
+    "path": "dotted path",
+    "paths": "list of dotted paths",
+    "choice": "one of several words",
+    "yes": "`true` or `false`",
+    "number": "whole number",
+    "value": "value",
+    "values": "mapping of values",
+    "versions": "mapping of distribution to versions",
+    "mapping": "mapping",
+    "rules": "list of rules",
+}
+
+TOP = (
+    Key("version", "number", "Version of the file format: 1.", in_packs=True),
+    Key("include", "texts", "Further rules files, relative to this one; `*` as in a shell."),
+    Key("service", "text", "Name of the service its records bear. `AUTOINST_SERVICE` wins."),
+    Key("environment", "text", "Name of the environment, such as `production`. `AUTOINST_ENVIRONMENT` wins."),
+    Key("revision", "text", "Revision of the program, such as a commit. `AUTOINST_REVISION` wins."),
+    Key("defaults", "mapping", "Settings for every rule, see below."),
+    Key("ignore_exceptions", "paths", "Exceptions that are no errors, for every rule: classes, bases, globs.", in_packs=True),
+    Key("packs", "texts", "Which built-in packs are on: `default`, `none`, a name, `-name`. `AUTOINST_PACKS` wins."),
+    Key("jobs", "rules", "Calls that are jobs: each opens a transaction.", in_packs=True),
+    Key("events", "rules", "Calls that are events of the transaction in progress.", in_packs=True),
+    Key("exceptions", "rules", "Calls in which a library swallows the job's exception.", in_packs=True),
+    Key("enqueues", "rules", "Calls that put a job on a queue.", in_packs=True),
+    Key("enrich", "rules", "Calls that know more of the transaction in progress: sets its fields.", in_packs=True),
+)
+
+DEFAULTS = (
+    Key("namespace", "text", "Namespace of the records; `background_job` if left out."),
+    Key("redact", "names", "Keys whose values are masked, beside the built-in ones."),
+    Key("env", "names", "Environment variables that are recorded, beside the built-in ones."),
+)
+
+RULE = (
+    Key("class", "path", "Dotted path of a class; `*` within a part, `**` for any number of parts. With `methods`."),
+    Key("methods", "names", "Methods of `class`, or of subclasses of `subclass_of`; globs."),
+    Key("function", "path", "Dotted path of a function; also nested: `pkg.mod.factory.<locals>.job`."),
+    Key("module", "path", "Dotted path of modules. With `functions`, `subclass_of` or `decorated_by`."),
+    Key("functions", "names", "Functions of `module`; globs."),
+    Key("subclass_of", "path", "Only methods of this class and of its subclasses."),
+    Key("decorated_by", "path", "Only functions with this decorator."),
+    Key("exclude", "paths", "Functions left out; globs over the dotted path."),
+    Key("requires", "versions", "Installed versions the rule is for: `{rq: '>=1.16,<3'}`."),
+    Key("name", "text", "Name of the notification; a job's starts with `perform_job`.", (JOBS, EVENTS, ENQUEUES)),
+    Key("namespace", "text", "Namespace of the record.", (JOBS,)),
+    Key("nested", "choice", "A job inside a job: an `event` of it, or `new`.", (JOBS,), NESTED),
+    Key("unsafe", "yes", "Values may run the program's properties; they are then read at exit."),
+    Key("when", "value", "The call counts only where this is true."),
+    Key("payload", "values", "What to record of a call, see below.", (JOBS, ENQUEUES, ENRICH)),
+    Key("tags", "values", "Tags of the record: any names.", (JOBS, ENRICH)),
+    Key("title", "value", "Title of the event.", (EVENTS, ENQUEUES)),
+    Key("body", "value", "Body of the event, such as a query.", (EVENTS, ENQUEUES)),
+    Key("exception", "value", "The swallowed exception. Required.", (EXCEPTIONS,)),
+    Key("ignore_exceptions", "paths", "Exceptions that are no errors: classes, bases, globs.", (JOBS,)),
+)
+
+PAYLOAD = (
+    Key("class", "value", "Dotted path of the job's class, if not that of the function."),
+    Key("method", "value", "Name of the job's method, if not that of the function."),
+    Key("queue", "value", "Name of the queue."),
+    Key("queue_time", "value", "How long the job waited: `unit`, else ms. Wins over the two below."),
+    Key("enqueued_at", "value", "When the job was put on the queue; the queue time counts from the later of these two."),
+    Key("eta", "value", "When the job was due."),
+    Key("attempts", "value", "Which run of the job this is; 1 for the first."),
+    Key("job_id", "value", "The library's own id of the job."),
+    Key("args", "value", "The job's positional arguments."),
+    Key("kwargs", "value", "The job's keyword arguments."),
+)
+
+LONG_FORM = (
+    Key("value", "value", "The value itself: text, an expression, or a list of alternatives. Required."),
+    Key("unit", "choice", "Unit of a number that is a time; by its magnitude if left out.", choices=UNITS),
+    Key("naive", "choice", "What a time without a zone is; `utc` if left out.", choices=NAIVE),
+    Key("at", "choice", "Read before the call or after it.", choices=AT),
+)
+
+
+def rule_keys(section: str) -> dict[str, Key]:
+    """Return the keys that a rule of `section` may have."""
+    return {key.name: key for key in RULE if section in key.sections}
+
+
+def by_name(keys: tuple[Key, ...]) -> dict[str, Key]:
+    """Return `keys` by their names."""
+    return {key.name: key for key in keys}

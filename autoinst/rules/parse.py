@@ -1,0 +1,301 @@
+"""One rules file's tree made into settings and rules; every problem is noted, and a bad rule is left out by itself."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from autoinst.rules import keys
+from autoinst.rules.match import bad_pattern, is_everything, split_path
+from autoinst.rules.model import Rule
+from autoinst.rules.problems import nearest, quote
+from autoinst.rules.requires import parse as parse_requirement
+from autoinst.rules.values import ValueReader
+
+if TYPE_CHECKING:
+    from autoinst.rules.document import Document, Node
+    from autoinst.rules.keys import Key
+
+DEFAULT_NAMES = {keys.JOBS: "perform_job.python", keys.EVENTS: "call.python", keys.ENQUEUES: "enqueue.python"}
+DEFAULT_NAMESPACE = "background_job"
+MAX_NAME = 200
+YES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+class FileRules:
+    """What one file says: its settings (only those it has), include patterns with their nodes, packs, and rules.
+
+    `packs` is None where the file does not say; `nodes` are the rules' nodes, for `autoinst check`.
+    """
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
+        self.ignore: tuple[str, ...] = ()
+        self.includes: list[Node] = []
+        self.packs: list[Node] | None = None
+        self.rules: list[Rule] = []
+        self.nodes: list[dict[str, Node]] = []
+
+
+class Parser:
+    """Reads one document; `pack` is the pack's name, None for a file of the user's own."""
+
+    def __init__(self, document: Document, pack: str | None = None) -> None:
+        self.document = document
+        self.report = document.report
+        self.pack = pack
+        self.file = os.path.basename(document.file)
+        self.out = FileRules()
+        self.values = ValueReader(document)
+
+    def parse(self) -> FileRules:
+        """Read the whole tree."""
+        root = self.document.root
+        if root is None or root.is_empty:
+            return self.out
+        if root.kind != "map":
+            self.report(root, f"a rules file is a mapping, not {root.describe()}", "it begins with 'version: 1'")
+            return self.out
+        entries = self.entries(root, keys.by_name(keys.TOP), "a rules file")
+        if not self._version(root, entries.get("version")):
+            return self.out
+        self._settings(entries)
+        for section in keys.SECTIONS:
+            for node in self.list_of(entries.get(section), f"'{section}'"):
+                self._rule(section, node)
+        return self.out
+
+    # shapes
+
+    def entries(self, node: Node, known: dict[str, Key], what: str) -> dict[str, Node]:
+        """Return a mapping's values by key; unknown and duplicate keys are problems, and are left out."""
+        found: dict[str, Node] = {}
+        for key, value in node.entries:
+            name = key.text
+            if key.kind != "text":
+                self.report(key, f"a key of {what} is a text, not {key.describe()}")
+            elif name in found:
+                self.report(key, f"duplicate key {quote(name)}", f"first at line {found[name].line + 1}; YAML would keep the last")
+            elif name not in known:
+                hint = nearest(name, known) or f"it may have {', '.join(known)}"
+                self.report(key, f"unknown key {quote(name)} in {what}", hint)
+            elif self.pack is not None and what == "a rules file" and not known[name].in_packs:
+                self.report(key, f"{quote(name)} may not be in a pack")
+            else:
+                found[name] = value
+        return found
+
+    def list_of(self, node: Node | None, what: str) -> list[Node]:
+        """Return the items of a list; nothing at all is an empty one."""
+        if node is None or node.is_empty:
+            return []
+        if node.kind != "list":
+            hint = f"write [{node.text}]" if node.kind == "text" else "begin each one with '- '"
+            self.report(node, f"{what} must be a list, not {node.describe()}", hint)
+            return []
+        return node.items
+
+    def text(self, node: Node | None, what: str) -> str | None:
+        """Return a text, None where it is left out or is none."""
+        if node is None:
+            return None
+        if node.kind != "text" or node.is_empty:
+            self.report(node, f"{what} must be a text, not {node.describe()}")
+            return None
+        if "${" in node.text:
+            self.report(node, f"{what} is a text: it cannot have expressions")
+            return None
+        return node.text
+
+    def texts(self, node: Node | None, what: str) -> tuple[str, ...]:
+        """Return a list of texts, whatever YAML 1.1 would call them (`on`, `no`)."""
+        found = (self.text(item, f"an item of {what}") for item in self.list_of(node, what))
+        return tuple(text for text in found if text is not None)
+
+    def path(self, node: Node | None, what: str) -> str | None:
+        """Return a dotted path or pattern."""
+        path = self.text(node, what)
+        if node is None or path is None:
+            return None
+        wrong = bad_pattern(path)
+        if wrong is not None:
+            hint = f"did you mean '{path.replace('/', '.').removesuffix('.py')}'?" if "/" in path else None
+            self.report(node, f"{what} {quote(path)} {wrong}", hint)
+            return None
+        return path
+
+    def paths(self, node: Node | None, what: str) -> tuple[str, ...]:
+        """Return a list of dotted paths or patterns."""
+        found = (self.path(item, f"an item of {what}") for item in self.list_of(node, what))
+        return tuple(path for path in found if path is not None)
+
+    # settings
+
+    def _version(self, root: Node, node: Node | None) -> bool:
+        if node is None:
+            if self.pack is None:
+                self.report(root, "'version' is missing", "write 'version: 1' first")
+            return True
+        if node.kind != "text" or node.text != str(keys.VERSION):
+            self.report(node, f"version {node.describe()} is not known: this autoinst reads version {keys.VERSION}")
+            return False
+        return True
+
+    def _settings(self, entries: dict[str, Node]) -> None:
+        settings = self.out.settings
+        for name in ("service", "environment", "revision"):
+            text = self.text(entries.get(name), f"'{name}'")
+            if text is not None:
+                settings[name] = text
+        defaults = entries.get("defaults")
+        if defaults is not None and defaults.kind != "map":
+            self.report(defaults, f"'defaults' must be a mapping, not {defaults.describe()}")
+        elif defaults is not None:
+            found = self.entries(defaults, keys.by_name(keys.DEFAULTS), "'defaults'")
+            namespace = self.text(found.get("namespace"), "'namespace'")
+            if namespace is not None:
+                settings["namespace"] = namespace
+            settings["redact"] = self.texts(found.get("redact"), "'redact'")
+            settings["env"] = self.texts(found.get("env"), "'env'")
+        self.out.ignore = self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'")
+        self.out.includes = [node for node in self.list_of(entries.get("include"), "'include'") if self.text(node, "a file")]
+        packs = entries.get("packs")
+        if packs is not None:
+            self.out.packs = [node for node in self.list_of(packs, "'packs'") if self.text(node, "a pack")]
+
+    # rules
+
+    def _rule(self, section: str, node: Node) -> None:
+        if node.kind != "map":
+            self.report(node, f"a rule of '{section}' must be a mapping, not {node.describe()}")
+            return
+        before = len(self.document.problems)
+        entries = self.entries(node, keys.rule_keys(section), f"a rule of '{section}'")
+        rule = self._read(section, node, entries)
+        if len(self.document.problems) == before:
+            self.out.rules.append(rule)
+            self.out.nodes.append(entries)
+
+    def _read(self, section: str, node: Node, entries: dict[str, Node]) -> Rule:
+        unsafe = self._yes(entries.get("unsafe"))
+        return Rule(
+            index=len(self.out.rules),
+            kind=keys.KINDS[section],
+            where=f"{self.file}:{node.line + 1}",
+            pack=self.pack,
+            targets=self._targets(node, entries),
+            exclude=tuple(path.replace(":", ".") for path in self.paths(entries.get("exclude"), "'exclude'")),
+            subclass_of=_dotted(self.path(entries.get("subclass_of"), "'subclass_of'")),
+            decorated_by=_dotted(self.path(entries.get("decorated_by"), "'decorated_by'")),
+            requires=self._requires(entries.get("requires")),
+            name=self._name(section, entries.get("name")),
+            namespace=self.text(entries.get("namespace"), "'namespace'") or "",
+            nested=self._choice(entries.get("nested"), "'nested'", keys.NESTED),
+            unsafe=unsafe,
+            fields={key: field.to_data() for key, field in self.values.fields(self, section, node, entries, unsafe).items()},
+            ignore=self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'"),
+        )
+
+    def _yes(self, node: Node | None) -> bool:
+        if node is None:
+            return False
+        found = YES.get(node.text.lower()) if node.kind == "text" else None
+        if found is None:
+            self.report(node, f"'unsafe' must be true or false, not {node.describe()}")
+        return bool(found)
+
+    def _choice(self, node: Node | None, what: str, choices: tuple[str, ...]) -> str:
+        if node is None:
+            return choices[0]
+        if node.kind != "text" or node.text not in choices:
+            hint = nearest(node.text, choices) or f"it may be {', '.join(choices)}"
+            self.report(node, f"{what} cannot be {node.describe()}", hint)
+        return node.text
+
+    def _name(self, section: str, node: Node | None) -> str:
+        default = DEFAULT_NAMES.get(section, "")
+        name = self.text(node, "'name'")
+        if node is None or name is None:
+            return default
+        if len(name) > MAX_NAME or not name.isprintable() or any(letter.isspace() for letter in name):
+            self.report(node, f"a name is at most {MAX_NAME} characters without blanks, such as '{default}'")
+        if section == keys.JOBS and not (name == "perform_job" or name.startswith("perform_job.")):
+            self.report(node, f"a job's name starts with 'perform_job', {quote(name)} does not", f"write perform_job.{name}")
+        return name
+
+    def _requires(self, node: Node | None) -> dict[str, str]:
+        if node is None:
+            return {}
+        if node.kind != "map":
+            self.report(node, f"'requires' must be a mapping, not {node.describe()}", "write {rq: '>=1.16'}")
+            return {}
+        found: dict[str, str] = {}
+        for key, value in node.entries:
+            text = self.text(value, f"the version of {quote(key.text)}")
+            if key.kind != "text" or text is None:
+                continue
+            if key.text in found:
+                self.report(key, f"duplicate key {quote(key.text)}")
+            try:
+                parse_requirement(text)
+            except ValueError as error:
+                self.report(value, str(error), "compare with >=, <=, ==, !=, ~=, > or <, separated by commas")
+            found[key.text] = text
+        return found
+
+    def _targets(self, node: Node, entries: dict[str, Node]) -> tuple[tuple[str, str, bool], ...]:
+        forms = [name for name in ("class", "function", "module") if name in entries]
+        narrowed = "subclass_of" in entries or "decorated_by" in entries
+        if len(forms) > 1:
+            self.report(entries[forms[1]], f"a rule has '{forms[0]}' or '{forms[1]}', not both", "write two rules")
+            return ()
+        form = forms[0] if forms else ("subclass_of" if "subclass_of" in entries else "")
+        if not form:
+            self.report(node, "the rule does not say what it means", "give it 'class' and 'methods', 'function', or 'module'")
+            return ()
+        path = self.path(entries[form], f"'{form}'")
+        names = self._names(entries, form, narrowed)
+        if path is None or names is None:
+            return ()
+        if is_everything(path) and all(is_everything(name) for name in names) and not narrowed:
+            self.report(entries[form], "the rule would match every function of everything", "name a module, class or function")
+            return ()
+        if form == "module":
+            return tuple((path, name, False) for name in names)
+        whole_paths = [path] if form == "function" else [f"{path}.{name}" for name in names]
+        if ":" not in path and "." not in path and not is_everything(path):
+            self.report(entries[form], f"{quote(path)} has no module", f"write its module before it: some.module.{path}")
+        least = 1 if form == "function" else 2
+        return tuple(target for whole in whole_paths for target in split_path(whole, least))
+
+    def _names(self, entries: dict[str, Node], form: str, narrowed: bool) -> list[str] | None:
+        """Return the patterns of function names that go with the rule's `form`, None where they are wrong."""
+        key = {"class": "methods", "subclass_of": "methods", "module": "functions", "function": ""}[form]
+        if form == "module" and "methods" in entries and "subclass_of" in entries:
+            key = "methods"
+        for other in ("methods", "functions"):
+            if other in entries and other != key:
+                owner = "'class' or 'subclass_of'" if other == "methods" else "'module'"
+                self.report(entries[other], f"'{other}' goes with {owner}, not with '{form}'")
+                return None
+        if not key:
+            return []
+        if key not in entries:
+            if form == "module" and narrowed:
+                return ["**"]
+            self.report(entries[form], f"'{form}' needs '{key}'", f"write {key}: [name, ...]")
+            return None
+        node = entries[key]
+        found = self.paths(node, f"'{key}'")
+        if not found:
+            if node.kind == "list" and not node.items:
+                self.report(node, f"'{key}' is empty")
+            return None
+        for item, name in zip(node.items, found, strict=False):
+            if ":" in name:
+                self.report(item, f"{quote(name)} is not the name of a function")
+        return [f"**.{name}" for name in found] if form == "module" and key == "methods" else list(found)
+
+
+def _dotted(path: str | None) -> str | None:
+    return None if path is None else path.replace(":", ".")
