@@ -260,6 +260,9 @@ class Parser:
         if is_everything(path) and all(is_everything(name) for name in names) and not narrowed:
             self.report(entries[form], "the rule would match every function of everything", "name a module, class or function")
             return ()
+        if "subclass_of" in entries and form != "class":
+            # Wherever a subclass may be defined: the probe asks at each call whether `self` is one.
+            return tuple((path if form == "module" else "**", f"**.{name}", False) for name in names)
         if form == "module":
             return tuple((path, name, False) for name in names)
         whole_paths = [path] if form == "function" else [f"{path}.{name}" for name in names]
