@@ -127,8 +127,8 @@ class Outcome:
         return found
 
     def messages(self) -> str:
-        """Return what it said on stderr, without the thread ids faulthandler prints."""
-        return re.sub("0x[0-9a-f]{8,}", "0x", self.stderr)
+        """Return what it said on stderr, without the thread ids and the list of modules a crashed Python dumps."""
+        return re.sub("0x[0-9a-f]{8,}|\n*Extension modules: .*", "", self.stderr).rstrip("\n")
 
 
 def make_programs(folder: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_program_s_own_sitecustomize(kind: str, folder: Path, tmp_path: Path
     if (
         "Fatal Python error" in plain.stderr
     ):  # the dump of a failed start shows the frames of every file it went through
-        assert ours.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
+        assert ours.messages().splitlines()[-1] == plain.messages().splitlines()[-1]
     else:
         assert ours.stderr == plain.stderr
     assert (ours.status, bool(ours.stderr)) == {

@@ -1,0 +1,193 @@
+"""The subcommands but `run`: their arguments, help, and where each is."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from autoinst import __version__
+from autoinst.cli.output import message
+from autoinst.errors import AutoinstError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_DIGITS = 18  # of a number that SQLite can hold
+STATUSES = ("ok", "error", "ignored", "killed", "running")
+
+MAIN_EPILOG = """\
+examples:
+  autoinst run worker.py --queue mail       run a program under autoinst; `autoinst run --help` says more
+  autoinst jobs --status error,killed       what went wrong
+  autoinst show 3f9a01c2                    one job, by the ID in that table
+  autoinst check rules.yaml                 is the rules file right?
+
+environment:
+  AUTOINST_HOME         where records are kept (default: the XDG state directory's autoinst folder)
+  AUTOINST_RULES        rules files and folders, separated as PATH is (default: autoinst.yaml in the working directory)
+  AUTOINST_PACKS        built-in rule packs: default, none, rq, -rq, ...
+  AUTOINST_ENABLED=0    `run` and the sitecustomize install nothing
+  NO_COLOR              no colour on a terminal either
+
+exit status: 0 ok, 1 problems, 2 usage; `run`: the program's own"""
+
+JOBS_EPILOG = """\
+examples:
+  autoinst jobs --limit 20
+  autoinst jobs --status error,killed --since 2h
+  autoinst jobs --action 'billing.jobs.*' --queue mail
+  autoinst jobs --json --limit 0 | jq .duration
+
+ID shows the last digits of a job's id, which `autoinst show` takes; --json has all of it."""
+
+SHOW_EPILOG = """\
+examples:
+  autoinst show 3f9a01c2
+  autoinst show 3f9a01c2 --full
+  autoinst show 3f9a01c2 --json | jq .exception"""
+
+CHECK_EPILOG = """\
+examples:
+  autoinst check rules.yaml
+  autoinst check rules.d/ --json
+
+exit status: 0 nothing wrong, 1 problems, 2 usage"""
+
+DOCTOR_EPILOG = """\
+examples:
+  autoinst doctor
+  AUTOINST_RULES=rules.yaml autoinst doctor --json
+
+exit status: 0 all well, 1 something needs attention"""
+
+DEMO_EPILOG = """\
+examples:
+  autoinst demo
+  AUTOINST_HOME=/tmp/demo autoinst demo"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run a subcommand and return the exit status."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    command: Callable[[argparse.Namespace], int] = importlib.import_module(f"autoinst.cli.{options.command}").run
+    try:
+        status = command(options)
+        sys.stdout.flush()
+    except AutoinstError as error:
+        message(str(error))
+        return 1
+    except BrokenPipeError:
+        # The reader, `head` say, has what it wanted. Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="autoinst",
+        description="See every background job of a Python program without changing a line of it.",
+        epilog=MAIN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"autoinst {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    # `run` is dispatched before this parser exists; here it only shows up in the help.
+    commands.add_parser("run", help="run a program under autoinst", add_help=False)
+    add_jobs(commands)
+    add_show(commands)
+    add_check(commands)
+    add_doctor(commands)
+    add_demo(commands)
+    add(commands, "path", "print the folder to put on PYTHONPATH instead of using `run`", PATH_EPILOG)
+    return parser
+
+
+PATH_EPILOG = """\
+example:
+  PYTHONPATH=$(autoinst path) python worker.py"""
+
+
+def add(commands: Any, name: str, help_text: str, epilog: str) -> argparse.ArgumentParser:
+    """Add a subcommand and return its parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help_text,
+        description=help_text[0].upper() + help_text[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
+
+
+def add_jobs(commands: Any) -> None:
+    """Add `jobs`."""
+    parser = add(commands, "jobs", "list the recorded jobs, newest first [env: AUTOINST_HOME]", JOBS_EPILOG)
+    add_json(parser, "one JSON object a line")
+    parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most N jobs, 0 for all (default 50)")
+    parser.add_argument("--status", type=statuses, metavar="S", help=f"only these: {', '.join(STATUSES)}; a,b for two")
+    parser.add_argument("--since", metavar="TIME", help="started since: 15m, 2h, 3d, or an ISO date or time")
+    parser.add_argument("--action", metavar="NAME", help="only Class#method; * stands for any text")
+    parser.add_argument("--queue", metavar="NAME", help="only this queue")
+
+
+def add_show(commands: Any) -> None:
+    """Add `show`."""
+    parser = add(commands, "show", "show one job: its events on a time line, its backtrace", SHOW_EPILOG)
+    parser.add_argument("id", metavar="ID", help="its id, the id's first or last digits, or the library's own job id")
+    parser.add_argument("--full", action="store_true", help="also the frames of libraries, and long values whole")
+    add_json(parser, "the job as a JSON object")
+
+
+def add_check(commands: Any) -> None:
+    """Add `check`."""
+    parser = add(commands, "check", "check rules files and say all that is wrong, with its place", CHECK_EPILOG)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="rules file, or a folder of them")
+    add_json(parser, "the problems, one JSON object a line")
+
+
+def add_doctor(commands: Any) -> None:
+    """Add `doctor`."""
+    parser = add(
+        commands, "doctor", "say where things are, which rules are in force and what they matched", DOCTOR_EPILOG
+    )
+    add_json(parser, "one JSON object")
+
+
+def add_demo(commands: Any) -> None:
+    """Add `demo`."""
+    parser = add(
+        commands, "demo", "run a small worker under autoinst and show its jobs [env: AUTOINST_HOME]", DEMO_EPILOG
+    )
+    add_json(parser, "the recorded jobs, one JSON object a line")
+
+
+def count(text: str) -> int:
+    """Return a number of jobs, for argparse."""
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
+
+
+def statuses(text: str) -> frozenset[str]:
+    """Return the statuses named in `text`, for argparse."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in STATUSES:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(STATUSES)}")
+    return frozenset(names)

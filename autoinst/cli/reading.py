@@ -1,0 +1,93 @@
+"""What there is to read in a home: jobs in flight, drained now, and jobs stored before."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from autoinst.agent.drain import drain_once, running
+from autoinst.cli.output import message
+from autoinst.errors import HomeError
+from autoinst.store.query import ID_DIGITS, JobFilter
+from autoinst.store.sqlite import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from autoinst.config import Config
+    from autoinst.record import Record
+
+RECENT = 20_000  # jobs searched for an id's last digits
+HEXADECIMAL = frozenset("0123456789abcdef")
+SHORT_ID = 8
+
+
+class Home:
+    """A home brought up to date: what has ended is in the store, `flying` are the jobs in flight. A context manager.
+
+    `store` is None where nothing has ever been recorded.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Drain the home, unless it does not exist or may only be read; raises HomeError, StoreError."""
+        self.path = config.home
+        self.store: Store | None = None
+        # First what runs, then what has ended: so a job that ends meanwhile is found twice, never lost.
+        self.flying: list[Record] = running(config.home)
+        if os.path.isdir(config.home):
+            try:
+                drain_once(config.home)
+            except HomeError as error:
+                if not os.path.isfile(config.store):
+                    raise
+                message(f"showing what is stored already; nothing new was read: {error}")
+        if os.path.isfile(config.store):
+            self.store = Store(config.store, readonly=True)
+
+    def __enter__(self) -> Home:  # noqa: PYI034 - Self is not in typing before 3.11
+        """Return the home itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
+        if self.store is not None:
+            self.store.close()
+
+    def jobs(self, wanted: JobFilter) -> Iterator[Record]:
+        """Yield the jobs asked for, newest first, those in flight among them; `*` in `action` stands for any text."""
+        pattern = wanted.action if wanted.action is not None and "*" in wanted.action else None
+        exact = wanted if pattern is None else replace(wanted, action=None, limit=0)
+        found = self._jobs(exact)
+        if pattern is not None:
+            found = (record for record in found if fnmatchcase(record.action or "", pattern))
+        return itertools.islice(found, wanted.limit) if wanted.limit > 0 else found
+
+    def _jobs(self, wanted: JobFilter) -> Iterator[Record]:
+        stored = iter(()) if self.store is None else self.store.jobs(wanted)
+        flying = [record for record in self.flying if wanted.matches(record)]
+        if not flying:
+            return stored
+        ended = {record.id for record in flying if self.store is not None and self.store.job(record.id) is not None}
+        alive = [record for record in flying if record.id not in ended]
+        return heapq.merge(alive, stored, key=lambda record: record.started_ns, reverse=True)
+
+    def find(self, text: str) -> list[Record]:
+        """Return the jobs whose id is or begins with `text`, whose library gave them that id, or whose id ends so.
+
+        The last digits are looked for among the newest jobs only. More than one job means that `text` is not enough;
+        no more than ten are returned.
+        """
+        digits = text.lower().replace("-", "")
+        if digits and HEXADECIMAL.issuperset(digits) and len(digits) <= ID_DIGITS:
+            found = list(self.jobs(JobFilter(limit=10, id_prefix=digits)))
+            if found:
+                return found
+        found = list(self.jobs(JobFilter(limit=10, job_id=text)))
+        if found or len(digits) < SHORT_ID or not HEXADECIMAL.issuperset(digits):
+            return found
+        recent = self.jobs(JobFilter(limit=RECENT))
+        return list(itertools.islice((record for record in recent if record.id.endswith(digits)), 10))
