@@ -29,7 +29,9 @@ class Finder:
         self._exact = rules.exact
         self._globs = rules.has_globs
         self._busy: set[tuple[int, str]] = set()
+        self._preparing: set[int] = set()
         self._registry: Registry | None = None
+        self.fault: str | None = None  # why a module could not be prepared
         # The module that `-m` runs as __main__, if any.
         self.main_name: str | None = None
 
@@ -54,16 +56,26 @@ class Finder:
             and (self.main_name is None or not self._is_main(name))
         ):
             return None
-        mark = (get_ident(), name)
-        if mark in self._busy:
+        thread = get_ident()
+        mark = (thread, name)
+        # Asked again by another finder, or for something this hook itself imports: the others answer.
+        if mark in self._busy or thread in self._preparing:
             return None
         self._busy.add(mark)
         try:
             spec = self._find(name, path, target)
         finally:
             self._busy.discard(mark)
-        if spec is not None and spec.loader is not None:
-            self._prepare(spec, name)
+        if spec is not None and spec.loader is not None and not is_own(name):
+            self._preparing.add(thread)
+            try:
+                self._prepare(spec, name)
+            except Exception as error:  # the module loads as it would have
+                if type(error).__module__ != "builtins":  # a time limit's, by a signal: the program's own
+                    raise
+                self.fault = f"{name}: {type(error).__name__}: {error}"
+            finally:
+                self._preparing.discard(thread)
         return spec
 
     def _is_main(self, name: str) -> bool:
@@ -94,10 +106,7 @@ def install(config: Config, rules: RuleSet) -> Finder:
     loaded = [
         (name, module)
         for name, module in tuple(sys.modules.items())
-        if rules.wanted(name)
-        and name != "__main__"
-        and isinstance(module, type(sys))
-        and name.partition(".")[0] != "autoinst"
+        if name != "__main__" and rules.wanted(name) and isinstance(module, type(sys)) and not is_own(name)
     ]
     if loaded:
         from autoinst.hook import module as modules
@@ -105,6 +114,11 @@ def install(config: Config, rules: RuleSet) -> Finder:
         for name, module in loaded:
             modules.patch_loaded(finder.registry, name, module)
     return finder
+
+
+def is_own(name: str) -> bool:
+    """Return whether `name` is a module of autoinst itself."""
+    return name == "autoinst" or name.startswith("autoinst.")
 
 
 def uninstall(finder: Finder) -> None:

@@ -81,7 +81,8 @@ def _patch(registry: Registry, state: RuleState, qualname: str, function: Functi
     if not isinstance(module, str):
         module = name
     real = function.__qualname__
-    label = (name, qualname) if module == "__main__" or module not in sys.modules else (module, real)
+    own_name = module == "__main__" or module not in sys.modules or "<" in real
+    label = (name, qualname) if own_name else (module, real)
     probes = registry.probes_for([(state, [label[1]])], label[0], label[1], function.__code__, module)
     if probes:
         function.__code__ = wrap(function.__code__, probes)
@@ -115,14 +116,21 @@ def unwrap(value: Any) -> Any:
     for _ in range(MAX_UNWRAP):
         if isinstance(value, (staticmethod, classmethod, MethodType)):
             value = value.__func__
-        elif isinstance(value, FunctionType):
-            inner = vars(value).get("__wrapped__")
-            if not isinstance(inner, FunctionType) or probe_of(value.__code__) is not None:
+        else:
+            inner = _wrapped(value)
+            if inner is None or (isinstance(value, FunctionType) and probe_of(value.__code__) is not None):
                 return value
             value = inner
-        else:
-            return value
     return value
+
+
+def _wrapped(value: Any) -> FunctionType | None:
+    """Return the function that `functools.wraps` and `lru_cache` leave in an object's dictionary."""
+    try:
+        inner = object.__getattribute__(value, "__dict__").get("__wrapped__")
+    except AttributeError:
+        return None
+    return inner if isinstance(inner, FunctionType) else None
 
 
 def not_found(module: str, patterns: list[str], names: list[str]) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Candidates = list[tuple[RuleState, list[str]]]
 
+HOOKED = ("get_code", "exec_module")
+
 
 def prepare(registry: Registry, spec: ModuleSpec, name: str, *, as_main: bool) -> None:
     """Arrange that module `name` is loaded with probes; whatever fails, it loads as it would have."""
@@ -67,18 +69,32 @@ class Module:
             self.registry.note(f"{self.name}: not reachable this way ({loader!r:.60})")
             return
         own = vars(loader)
-        if get_code is not None:
-            own["get_code"] = self._get_code(get_code)
-        own["exec_module"] = self._exec_module(exec_module, own)
+        before = {name: own[name] for name in HOOKED if name in own}
+        # A glob is served by the code alone; a name may also be a re-export, or made when the module runs.
+        by_name = any("*" not in pattern for _, patterns in self.candidates for pattern in patterns)
 
-    def _get_code(self, get_code: Callable[..., Any]) -> Callable[..., Any]:
+        def disarm() -> None:
+            for name in HOOKED:
+                own.pop(name, None)
+            own.update(before)  # a zip file's importer serves several modules
+
+        if get_code is not None:
+            own["get_code"] = self._get_code(get_code, None if by_name else disarm)
+        if get_code is None or by_name:
+            own["exec_module"] = self._exec_module(exec_module, disarm)
+
+    def _get_code(self, get_code: Callable[..., Any], disarm: Callable[[], None] | None) -> Callable[..., Any]:
         def get_code_with_probes(fullname: str = self.name, *args: Any, **kwargs: Any) -> Any:
             code = get_code(fullname, *args, **kwargs)
-            return self.code(code) if fullname == self.name and code is not None else code
+            if fullname != self.name or code is None:
+                return code
+            if disarm is not None:
+                disarm()
+            return self.code(code)
 
         return get_code_with_probes
 
-    def _exec_module(self, exec_module: Callable[..., Any], own: dict[str, Any]) -> Callable[..., Any]:
+    def _exec_module(self, exec_module: Callable[..., Any], disarm: Callable[[], None]) -> Callable[..., Any]:
         def exec_module_with_probes(module: ModuleType) -> None:
             try:
                 exec_module(module)
@@ -88,8 +104,7 @@ class Module:
                 raise
             finally:
                 if getattr(module, "__name__", None) == self.name:
-                    own.pop("get_code", None)
-                    own.pop("exec_module", None)
+                    disarm()
             if getattr(module, "__name__", None) == self.name:
                 self.loaded(module)
 
@@ -109,7 +124,7 @@ class Module:
                 ),
             )
             self.rewritten = True
-            if self.as_main:
+            if self.as_main or new is not code:
                 self.report()
         except Exception as error:
             if not is_ours(error):

@@ -73,8 +73,7 @@ def _frames(traceback: TracebackType | None, head: int, tail: int) -> list[tuple
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if PROBE_VARIABLE not in code.co_varnames:
-            name = getattr(code, "co_qualname", None) or code.co_name
-            entries.append((code.co_filename, traceback.tb_lineno or 0, name, in_app(code.co_filename)))
+            entries.append((code.co_filename, traceback.tb_lineno or 0, code.co_name, in_app(code.co_filename)))
         traceback = traceback.tb_next
     if len(entries) > head + tail:
         left_out = len(entries) - head - tail
