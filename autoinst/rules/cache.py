@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import stat
 import sys
 import time
 import zlib
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"autoinst rules 1\n"
 MAX_SIZE = 64 << 20
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 # A file changed so lately may change again within the same tick of its clock: such rules are not kept.
 SETTLED_NS = 50_000_000
 # What makes rules of files; with another version of these the cache is no longer good.
@@ -40,7 +42,7 @@ def load_cached(config: Config) -> RuleSet:
             return found
     try:
         return _load(config, key, name, folders)
-    except Exception as error:  # noqa: BLE001 - a worker starts without rules rather than not at all
+    except Exception as error:
         problem = f"rules: not read: {type(error).__name__}: {error}"
         return RuleSet.build("", {"redact": (), "env": (), "ignore": (), "packs": ()}, [problem], ())
 
@@ -75,7 +77,7 @@ def _read(path: str, key: bytes) -> RuleSet | None:
         if known != key or any(signature(name) != kept for name, kept in watched):
             return None
         return RuleSet.from_data(rules)
-    except Exception:  # noqa: BLE001 - whatever is wrong with the file, the rules are read again
+    except Exception:
         return None
 
 
@@ -84,7 +86,7 @@ def _read_own(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         found = os.fstat(descriptor)
-        if found.st_mode & 0o170022 != 0o100000 or found.st_size > MAX_SIZE:
+        if not stat.S_ISREG(found.st_mode) or found.st_mode & OTHERS_WRITE or found.st_size > MAX_SIZE:
             return b""
         if found.st_uid != _user():
             return b""
@@ -139,9 +141,9 @@ def _make_own(folder: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
         # not followed: below a temporary folder a link may be anybody's
         found = os.lstat(path)
-        if found.st_mode & 0o170000 == 0o120000 and path != folder:
+        if stat.S_ISLNK(found.st_mode) and path != folder:
             found = os.stat(path) if found.st_uid == _user() else found
-        if found.st_mode & 0o170022 != 0o040000 or found.st_uid != _user():
+        if not stat.S_ISDIR(found.st_mode) or found.st_mode & OTHERS_WRITE or found.st_uid != _user():
             raise PermissionError(path)
 
 

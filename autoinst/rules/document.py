@@ -75,7 +75,8 @@ class Document:
             return self._compose(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            self._not_yaml(error.problem or str(error), error.context, mark.line if mark else 0, mark.column if mark else 0)
+            line, column = (mark.line, mark.column) if mark is not None else (0, 0)
+            self._not_yaml(error.problem or str(error), error.context, line, column)
         except yaml.reader.ReaderError as error:
             before = text[: error.position] if isinstance(error.position, int) else ""
             line = before.count("\n")
@@ -115,42 +116,25 @@ class Document:
     def _compose(self, events: Any) -> Node | None:
         import yaml
 
-        root: Node | None = None
-        open_nodes: list[Node] = []
-        keys: list[Node | None] = []
-        count = documents = 0
+        builder = Builder()
+        documents = 0
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    self.report((event.start_mark.line, 0), "a second document begins: a rules file has one")
+                    line = event.start_mark.line if event.start_mark else 0
+                    self.report((line, 0), "a second document begins: a rules file has one")
                     return None
-            if isinstance(event, yaml.CollectionEndEvent):
-                closed = open_nodes.pop()
-                if closed.kind == "map":
-                    keys.pop()
-            if not isinstance(event, yaml.NodeEvent):
-                continue
-            count += 1
-            node = self._node(event)
-            if node is None or count > MAX_NODES or len(open_nodes) > MAX_DEPTH:
-                if node is not None:
+            elif isinstance(event, yaml.CollectionEndEvent):
+                builder.close()
+            elif isinstance(event, yaml.NodeEvent):
+                node = self._node(event)
+                if node is None:
+                    return None
+                if not builder.add(node, isinstance(event, yaml.CollectionStartEvent)):
                     self.report(node, "the file is nested too deeply or too long")
-                return None
-            if not open_nodes:
-                root = node
-            elif open_nodes[-1].kind == "list":
-                open_nodes[-1].items.append(node)
-            elif keys[-1] is None:
-                keys[-1] = node
-            else:
-                open_nodes[-1].entries.append((keys[-1], node))
-                keys[-1] = None
-            if isinstance(event, yaml.CollectionStartEvent):
-                open_nodes.append(node)
-                if node.kind == "map":
-                    keys.append(None)
-        return root
+                    return None
+        return builder.root
 
     def _node(self, event: Any) -> Node | None:
         import yaml
@@ -167,3 +151,37 @@ class Document:
             return Node("text", line, column, event.value, plain, event.tag is not None, end, event.style or "")
         kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
         return Node(kind, line, column, end=end, tagged=event.tag is not None)
+
+
+class Builder:
+    """Puts nodes together as they come, in the order of the text."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self._open: list[Node] = []
+        self._keys: list[Node | None] = []
+        self._count = 0
+
+    def add(self, node: Node, opens: bool) -> bool:
+        """Put `node` into the collection in progress, False where there are too many; `opens`: it is one itself."""
+        self._count += 1
+        if self._count > MAX_NODES or len(self._open) > MAX_DEPTH:
+            return False
+        if not self._open:
+            self.root = node
+        elif self._open[-1].kind == "list":
+            self._open[-1].items.append(node)
+        else:
+            key = self._keys[-1]
+            if key is not None:
+                self._open[-1].entries.append((key, node))
+            self._keys[-1] = node if key is None else None
+        if opens:
+            self._open.append(node)
+            self._keys.append(None)
+        return True
+
+    def close(self) -> None:
+        """End the collection in progress."""
+        self._open.pop()
+        self._keys.pop()

@@ -49,7 +49,12 @@ TOP = (
     Key("environment", "text", "Name of the environment, such as `production`. `AUTOINST_ENVIRONMENT` wins."),
     Key("revision", "text", "Revision of the program, such as a commit. `AUTOINST_REVISION` wins."),
     Key("defaults", "mapping", "Settings for every rule, see below."),
-    Key("ignore_exceptions", "paths", "Exceptions that are no errors, for every rule: classes, bases, globs.", in_packs=True),
+    Key(
+        "ignore_exceptions",
+        "paths",
+        "Exceptions that are no errors, for every rule: classes, bases, globs.",
+        in_packs=True,
+    ),
     Key("packs", "texts", "Which built-in packs are on: `default`, `none`, a name, `-name`. `AUTOINST_PACKS` wins."),
     Key("jobs", "rules", "Calls that are jobs: each opens a transaction.", in_packs=True),
     Key("events", "rules", "Calls that are events of the transaction in progress.", in_packs=True),
@@ -92,7 +97,9 @@ PAYLOAD = (
     Key("method", "value", "Name of the job's method, if not that of the function."),
     Key("queue", "value", "Name of the queue."),
     Key("queue_time", "value", "How long the job waited: `unit`, else ms. Wins over the two below."),
-    Key("enqueued_at", "value", "When the job was put on the queue; the queue time counts from the later of these two."),
+    Key(
+        "enqueued_at", "value", "When the job was put on the queue; the queue time counts from the later of these two."
+    ),
     Key("eta", "value", "When the job was due."),
     Key("attempts", "value", "Which run of the job this is; 1 for the first."),
     Key("job_id", "value", "The library's own id of the job."),

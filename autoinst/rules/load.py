@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from autoinst.rules import packs as pack_files
 from autoinst.rules.cache import signature
 from autoinst.rules.document import Document
-from autoinst.rules.model import Rule, RuleSet
-from autoinst.rules.parse import DEFAULT_NAMESPACE, FileRules, Parser
+from autoinst.rules.model import RuleSet
+from autoinst.rules.parse import DEFAULT_NAMESPACE, Parser
 from autoinst.rules.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from autoinst.rules.document import Node
+    from autoinst.rules.model import Rule
+    from autoinst.rules.parse import FileRules
 
 MAX_SIZE = 4 << 20
 MAX_FILES = 1_000
@@ -57,8 +59,8 @@ class Loader:
                 self._file(path, pack)
                 return
         except (OSError, ValueError) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or error
-            self.problem(path, f"{reason}")
+            reason = getattr(error, "strerror", None) or error
+            self.problem(path, "no such file" if isinstance(error, FileNotFoundError) else f"{reason}")
             return
         for name in names:
             self.read(os.path.join(path, name), pack)
@@ -162,7 +164,8 @@ def _assemble(loader: Loader, own: int) -> RuleSet:
             rule.index = len(rules)
             ignore = (*rule.ignore, *(found.ignore if rule.pack else ()), *settings["ignore"])
             rule.ignore = tuple(dict.fromkeys(ignore)) if rule.kind == "job" else ()
-            rule.namespace = rule.namespace or found.settings.get("namespace") or settings["namespace"] or DEFAULT_NAMESPACE
+            of_file = found.settings.get("namespace") or settings["namespace"]
+            rule.namespace = rule.namespace or of_file or DEFAULT_NAMESPACE
             rules.append(rule)
     content = repr((sorted(settings.items()), [rule.to_data() for rule in rules]))
     digest = hashlib.sha256(content.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:16]

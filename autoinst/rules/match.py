@@ -1,4 +1,4 @@
-"""Dotted patterns: `*` stays within one part, `**` as a whole part stands for any number of parts, none included.
+"""Dotted patterns: `*` stays within one part, `**` as a whole part is any number of parts, even none.
 
 A wildcard never reaches a dunder (`__init__`) or a made-up name (`<lambda>`, `<listcomp>`) unless the pattern's own last
 part begins the same way: `methods: ["*"]` means a class's ordinary methods.

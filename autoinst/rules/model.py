@@ -1,4 +1,4 @@
-"""The rules as the worker uses them: plain data that marshal can keep, made into objects only where a module needs one."""
+"""The rules as the worker uses them: plain data that marshal can keep, made into objects where a module needs them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ if TYPE_CHECKING:
 FORMAT = 1
 NO_RULES: tuple[Rule, ...] = ()
 MEMO_MAX = 4096
+DATA_PARTS = 8
 
 
 class Field:
     """One value a rule records: a literal, or a generated Python expression over the call.
 
-    `source` is the expression (None for a literal) for `expressions.compile_field`; `names` are the parameters and special
-    names (`result`, `exception`, `env`, `now`, ...) it reads; `at` is 'enter' or 'exit'; `unit` ('s', 'ms', 'us', 'ns')
-    and `naive` ('utc', 'local') say how to read a time, None = by magnitude and UTC.
+    `source` is the expression (None for a literal) for `expressions.compile_field`; `names` are the parameters and the
+    special names (`args`, `kwargs`, `result`, `exception`) it reads; `at` is 'enter' or 'exit'; `unit` ('s', 'ms',
+    'us', 'ns') and `naive` ('utc', 'local') say how to read a time, None = by magnitude and UTC.
     """
 
     __slots__ = ("at", "literal", "naive", "names", "source", "unit")
@@ -156,12 +157,23 @@ class Rule:
 class RuleSet:
     """All rules in force.
 
-    `digest` names their content; `settings` holds service, environment, revision, namespace (texts or None), redact, env,
-    ignore (tuples of texts) and packs (names of those that are on); `problems` one line for each thing wrong in the files;
+    `digest` names their content; `settings` holds service, environment, revision, namespace (texts or None), redact,
+    env, ignore (tuples of texts) and packs (names of those that are on); `problems` one line for each thing wrong;
     `exact` maps the module names that rules spell out, `has_globs` tells that others may match too.
     """
 
-    __slots__ = ("_anywhere", "_heads", "_made", "_memo", "_rules", "digest", "exact", "has_globs", "problems", "settings")
+    __slots__ = (
+        "_anywhere",
+        "_heads",
+        "_made",
+        "_memo",
+        "_rules",
+        "digest",
+        "exact",
+        "has_globs",
+        "problems",
+        "settings",
+    )
 
     def __init__(
         self,
@@ -218,7 +230,7 @@ class RuleSet:
     @classmethod
     def from_data(cls, data: Any) -> RuleSet:
         """Return the rules `to_data` described; raises ValueError if `data` is something else."""
-        if type(data) is not tuple or len(data) != 8 or data[0] != FORMAT:
+        if type(data) is not tuple or len(data) != DATA_PARTS or data[0] != FORMAT:
             raise ValueError("not the data of a rule set")
         kinds = (str, dict, list, tuple, dict, dict, tuple)
         if any(type(part) is not kind for part, kind in zip(data[1:], kinds)):  # noqa: B905 - both have seven

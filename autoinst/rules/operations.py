@@ -32,10 +32,32 @@ MAX_SCAN = 10_000
 MAX_REPLACED = 4_096
 
 TEXT_METHODS = frozenset(
-    (
-        "capitalize casefold count endswith find isdigit isidentifier lower lstrip partition removeprefix removesuffix "
-        "replace rfind rpartition rsplit rstrip split splitlines startswith strip swapcase title upper"
-    ).split()
+    {
+        "capitalize",
+        "casefold",
+        "count",
+        "endswith",
+        "find",
+        "isdigit",
+        "isidentifier",
+        "lower",
+        "lstrip",
+        "partition",
+        "removeprefix",
+        "removesuffix",
+        "replace",
+        "rfind",
+        "rpartition",
+        "rsplit",
+        "rstrip",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "swapcase",
+        "title",
+        "upper",
+    }
 )
 METHODS: dict[type, frozenset[str]] = {
     str: TEXT_METHODS | {"encode"},
@@ -70,7 +92,7 @@ def call(obj: Any, name: str, *args: Any) -> Any:
         check_key(args[0] if args else None)
     try:
         return getattr(cls, name)(obj, *args)
-    except Exception as error:  # noqa: BLE001 - a tzinfo may be anybody's code
+    except Exception as error:  # a tzinfo may be anybody's code
         raise Unavailable(f"{name}() raised {name_of(error)}") from None
 
 
@@ -89,10 +111,10 @@ def _check_text(obj: Any, name: str, args: tuple[Any, ...]) -> None:
     if name == "replace" and len(obj) > MAX_REPLACED:
         raise Unavailable("replace() of a text that long is not tried")
     if name in ("encode", "decode") and not (
-        len(args) <= 2
+        len(args) <= len(("encoding", "errors"))
         and all(type(arg) is str for arg in args)
         and (not args or args[0].lower() in ENCODINGS)
-        and (len(args) < 2 or args[1] in ERRORS)
+        and all(arg in ERRORS for arg in args[1:])
     ):
         # a codec or an error handler may be the program's own
         raise Unavailable(f"{name}() knows {', '.join(sorted(ENCODINGS))} only")
@@ -112,7 +134,7 @@ def arithmetic(symbol: str, left: Any, right: Any) -> Any:
     if symbol in "+-" and _is_time(left) and _is_time(right):
         try:
             return OPERATORS[symbol](left, right)
-        except Exception as error:  # noqa: BLE001 - a tzinfo may be anybody's code
+        except Exception as error:  # a tzinfo may be anybody's code
             raise Unavailable(f"{symbol} raised {name_of(error)}") from None
     raise Unavailable(f"no {symbol} between a {name_of(left)} and a {name_of(right)}")
 
@@ -160,7 +182,7 @@ def compare(symbol: str, left: Any, right: Any) -> bool:
         raise Unavailable(f"comparing a {name_of(left)} with a {name_of(right)} would run code")
     try:
         return bool(OPERATORS[symbol](left, right))
-    except Exception as error:  # noqa: BLE001 - a tzinfo may be anybody's code
+    except Exception as error:  # a tzinfo may be anybody's code
         raise Unavailable(f"{symbol} raised {name_of(error)}") from None
 
 
@@ -224,7 +246,7 @@ def extreme(which: str, *values: Any) -> Any:
         raise Unavailable(f"{which}() takes numbers, or times")
     try:
         return max(found) if which == "max" else min(found)
-    except Exception as error:  # noqa: BLE001 - a tzinfo may be anybody's code
+    except Exception as error:  # a tzinfo may be anybody's code
         raise Unavailable(f"{which}() raised {name_of(error)}") from None
 
 
@@ -241,7 +263,7 @@ def text(value: Any) -> str:
     if _is_time(found):
         try:
             return str(found)
-        except Exception as error:  # noqa: BLE001 - a tzinfo may be anybody's code
+        except Exception as error:  # a tzinfo may be anybody's code
             raise Unavailable(f"str() raised {name_of(error)}") from None
     if cls is getattr(sys.modules.get("uuid"), "UUID", None):
         number = attribute_or_none(found, "int")

@@ -12,6 +12,8 @@ ENTRY_POINTS = "autoinst.rules"
 OPT_IN = frozenset({"click", "django-commands", "futures", "kombu", "mppool", "pika", "typer"})
 WORDS = ("default", "none")
 
+Wrong = tuple[int, str, "str | None"]
+
 
 def builtin_folder() -> str:
     """Return the folder of the built-in packs: in an installed package, or of a source checkout."""
@@ -35,7 +37,7 @@ def words(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
-def choose(wanted: list[str] | None, builtin: dict[str, str]) -> tuple[dict[str, str], list[tuple[int, str, str | None]]]:
+def choose(wanted: list[str] | None, builtin: dict[str, str]) -> tuple[dict[str, str], list[Wrong]]:
     """Return the files of the packs that are on, by name, and what is wrong: (index in `wanted`, message, hint).
 
     None means the default packs, as do words that only take packs away. A pack that is not built in is looked for among
@@ -47,7 +49,7 @@ def choose(wanted: list[str] | None, builtin: dict[str, str]) -> tuple[dict[str,
     else:
         shift = 0
     on: dict[str, str] = {}
-    problems: list[tuple[int, str, str | None]] = []
+    problems: list[Wrong] = []
     for index, word in enumerate(wanted):
         if word == "none":
             on.clear()

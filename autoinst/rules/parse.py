@@ -75,7 +75,11 @@ class Parser:
             if key.kind != "text":
                 self.report(key, f"a key of {what} is a text, not {key.describe()}")
             elif name in found:
-                self.report(key, f"duplicate key {quote(name)}", f"first at line {found[name].line + 1}; YAML would keep the last")
+                self.report(
+                    key,
+                    f"duplicate key {quote(name)}",
+                    f"first at line {found[name].line + 1}; YAML would keep the last",
+                )
             elif name not in known:
                 hint = nearest(name, known) or f"it may have {', '.join(known)}"
                 self.report(key, f"unknown key {quote(name)} in {what}", hint)
@@ -158,7 +162,9 @@ class Parser:
             settings["redact"] = self.texts(found.get("redact"), "'redact'")
             settings["env"] = self.texts(found.get("env"), "'env'")
         self.out.ignore = self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'")
-        self.out.includes = [node for node in self.list_of(entries.get("include"), "'include'") if self.text(node, "a file")]
+        self.out.includes = [
+            node for node in self.list_of(entries.get("include"), "'include'") if self.text(node, "a file")
+        ]
         packs = entries.get("packs")
         if packs is not None:
             self.out.packs = [node for node in self.list_of(packs, "'packs'") if self.text(node, "a pack")]
@@ -192,7 +198,9 @@ class Parser:
             namespace=self.text(entries.get("namespace"), "'namespace'") or "",
             nested=self._choice(entries.get("nested"), "'nested'", keys.NESTED),
             unsafe=unsafe,
-            fields={key: field.to_data() for key, field in self.values.fields(self, section, node, entries, unsafe).items()},
+            fields={
+                key: field.to_data() for key, field in self.values.fields(self, section, node, entries, unsafe).items()
+            },
             ignore=self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'"),
         )
 
@@ -220,7 +228,9 @@ class Parser:
         if len(name) > MAX_NAME or not name.isprintable() or any(letter.isspace() for letter in name):
             self.report(node, f"a name is at most {MAX_NAME} characters without blanks, such as '{default}'")
         if section == keys.JOBS and not (name == "perform_job" or name.startswith("perform_job.")):
-            self.report(node, f"a job's name starts with 'perform_job', {quote(name)} does not", f"write perform_job.{name}")
+            self.report(
+                node, f"a job's name starts with 'perform_job', {quote(name)} does not", f"write perform_job.{name}"
+            )
         return name
 
     def _requires(self, node: Node | None) -> dict[str, str]:
@@ -251,14 +261,18 @@ class Parser:
             return ()
         form = forms[0] if forms else ("subclass_of" if "subclass_of" in entries else "")
         if not form:
-            self.report(node, "the rule does not say what it means", "give it 'class' and 'methods', 'function', or 'module'")
+            self.report(
+                node, "the rule does not say what it means", "give it 'class' and 'methods', 'function', or 'module'"
+            )
             return ()
         path = self.path(entries[form], f"'{form}'")
         names = self._names(entries, form, narrowed)
         if path is None or names is None:
             return ()
         if is_everything(path) and all(is_everything(name) for name in names) and not narrowed:
-            self.report(entries[form], "the rule would match every function of everything", "name a module, class or function")
+            self.report(
+                entries[form], "the rule would match every function of everything", "name a module, class or function"
+            )
             return ()
         if "subclass_of" in entries and form != "class":
             # Wherever a subclass may be defined: the probe asks at each call whether `self` is one.
@@ -267,7 +281,9 @@ class Parser:
             return tuple((path, name, False) for name in names)
         whole_paths = [path] if form == "function" else [f"{path}.{name}" for name in names]
         if ":" not in path and "." not in path and not is_everything(path):
-            self.report(entries[form], f"{quote(path)} has no module", f"write its module before it: some.module.{path}")
+            self.report(
+                entries[form], f"{quote(path)} has no module", f"write its module before it: some.module.{path}"
+            )
         least = 1 if form == "function" else 2
         return tuple(target for whole in whole_paths for target in split_path(whole, least))
 

@@ -16,7 +16,7 @@ MAX_QUOTED = 60
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong: `line` and `column` count from 1, 0 where the whole file is meant; `source` is that line's text."""
+    """One thing wrong: `line` and `column` count from 1, 0 where the whole file is meant; `source` is its text."""
 
     file: str
     line: int
@@ -75,7 +75,7 @@ def quote(text: str) -> str:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return a "did you mean" hint with the closest of `known`, None where none is close."""
     names = sorted(set(known))
-    if len(word) > 200:
+    if len(word) > MAX_SOURCE:
         return None
     found = difflib.get_close_matches(word, names, 1) or difflib.get_close_matches(word.lower(), names, 1)
     return f"did you mean '{found[0]}'?" if found else None

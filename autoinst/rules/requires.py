@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OPERATORS = (">=", "<=", "==", "!=", "~=", ">", "<")  # the two-letter ones first
+MAX_DIGITS = 10
 SUFFIXES = (".dist-info", ".egg-info")
 
 _versions: dict[str, dict[str, str]] = {}
@@ -23,7 +24,7 @@ def release(version: str) -> tuple[int, ...]:
     found: list[int] = []
     for part in version.strip().lstrip("vV").rpartition("!")[2].split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits or len(digits) > 9 or not digits.isascii():
+        if not digits or len(digits) >= MAX_DIGITS or not digits.isascii():
             break
         found.append(int(digits))
         if digits != part:
@@ -41,7 +42,11 @@ def parse(specifier: str) -> list[tuple[str, str]]:
         operator = next((found for found in OPERATORS if text.startswith(found)), "")
         version = text[len(operator) :].strip()
         numbers = version.removesuffix(".*") if operator in ("==", "!=") else version
-        if not operator or not numbers or not all(part.isdigit() and len(part) < 10 for part in numbers.split(".")):
+        if (
+            not operator
+            or not numbers
+            or not all(part.isdigit() and len(part) < MAX_DIGITS for part in numbers.split("."))
+        ):
             raise ValueError(f"{text!r} is not a comparison such as '>=1.16'")
         if operator == "~=" and "." not in version:
             raise ValueError(f"{text!r} needs two numbers, such as '~=1.16'")

@@ -7,7 +7,6 @@ What would run code, or is not there, raises Unavailable with the reason. `unsaf
 from __future__ import annotations
 
 import sys
-from _collections import _tuplegetter as TUPLE_FIELD  # noqa: N812 - a constant here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +28,12 @@ FUNCTION = type(lambda: None)
 METHOD = type(type("", (), {"method": lambda self: self})().method)
 BUILTIN = type(len)
 # Read through C code of the interpreter or of an extension, never through the program's own.
-C_FIELDS = frozenset({GETSET, MEMBER, TUPLE_FIELD})
+C_FIELDS = frozenset({GETSET, MEMBER, getattr(sys.modules.get("_collections"), "_tuplegetter", GETSET)})
 
 SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 
 
-class Unavailable(Exception):
+class Unavailable(Exception):  # noqa: N818 - the name the rules' reference uses
     """A value that cannot be read; its text is the reason, the same one each time."""
 
 
@@ -60,35 +59,37 @@ def has_slot(cls: type, name: str) -> bool:
 def attribute(obj: Any, name: str) -> Any:
     """Return attribute `name` of `obj` if it is plain data: of the instance, a slot, a C field, or of the class."""
     cls = type(obj)
-    found = names_dict = _ABSENT
+    found = names = _ABSENT
     for base in _mro(cls):
         space = _space(base)
         if found is _ABSENT and name in space:
             found = space[name]
-        if names_dict is _ABSENT and "__dict__" in space:
-            names_dict = space["__dict__"]
+        if names is _ABSENT and "__dict__" in space:
+            names = space["__dict__"]
     if found is not _ABSENT:
         kind = type(found)
         if kind in C_FIELDS:
-            try:
-                return kind.__get__(found, obj, cls)
-            except AttributeError:
-                raise Unavailable(f"{name!r} is not set") from None
+            return _c_field(kind, found, obj, name)
         if has_slot(kind, "__set__") or has_slot(kind, "__delete__"):
             raise Unavailable(f"{name!r} is a {_name(kind)}: reading it would run code (see `unsafe: true`)")
-    if issubclass(cls, type):
-        own = static_lookup(obj, name)
-    else:
-        own = _of_instance(obj, names_dict, name)
+    is_class = issubclass(cls, type)
+    own = static_lookup(obj, name) if is_class else _of_instance(obj, names, name)
     if own is _ABSENT:
         own = found
-        if own is _ABSENT:
-            raise Unavailable(f"a {_name(cls)} has no plain attribute {name!r}")
-    elif not issubclass(cls, type):
+    elif not is_class:
         return own
+    if own is _ABSENT:
+        raise Unavailable(f"a {_name(cls)} has no plain attribute {name!r}")
     if has_slot(type(own), "__get__"):
         raise Unavailable(f"{name!r} is a {name_of(own)}, not plain data")
     return own
+
+
+def _c_field(kind: Any, field: Any, obj: Any, name: str) -> Any:
+    try:
+        return kind.__get__(field, obj, type(obj))
+    except AttributeError:
+        raise Unavailable(f"{name!r} is not set") from None
 
 
 def _of_instance(obj: Any, descriptor: Any, name: str) -> Any:
@@ -107,7 +108,7 @@ def unsafe_attribute(obj: Any, name: str) -> Any:
         return getattr(obj, name)
     except Unavailable:
         raise
-    except Exception as error:  # noqa: BLE001 - a property may raise anything
+    except Exception as error:  # a property may raise anything
         raise Unavailable(f"reading {name!r} raised {name_of(error)}") from None
 
 
@@ -138,7 +139,7 @@ def unsafe_item(obj: Any, key: Any) -> Any:
         return obj[key]
     except Unavailable:
         raise
-    except Exception as error:  # noqa: BLE001 - __getitem__ may raise anything
+    except Exception as error:  # __getitem__ may raise anything
         raise Unavailable(f"reading [{show(key)}] raised {name_of(error)}") from None
 
 
@@ -170,7 +171,7 @@ def truth(obj: Any) -> bool:
 
 
 def dotted(obj: Any) -> str:
-    """Return `module.qualname` of a class or function; text stays as it is; partials and wrappers are looked through."""
+    """Return `module.qualname` of a class or function, looking through partials and wrappers; text stays as it is."""
     for _ in range(MAX_HOPS):
         cls = type(obj)
         if cls is str:

@@ -16,15 +16,16 @@ UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 MAGNITUDES = ((1e8, ""), (1e11, "s"), (1e14, "ms"), (1e17, "us"), (1e20, "ns"))
 MAX_NS = 2**63 - 1
 MAX_TEXT = 64
-MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+DATE_LENGTH = len("YYYY-MM-DD")
 EPOCH_ORDINAL = 719_163  # datetime.date(1970, 1, 1).toordinal()
 
 
 def time_ns(value: Any, unit: str | None = None, naive: str | None = None) -> int:
     """Return a point in time as nanoseconds since the epoch; raises Unavailable for what is none.
 
-    Takes a datetime, ISO 8601 text, an epoch number (or its text) in `unit` ('s', 'ms', 'us', 'ns'; None = by magnitude),
-    or a timedelta, which is how long ago it was. `naive` says whether a datetime or text without a zone is 'utc' (also
+    Takes a datetime, ISO 8601 text, an epoch number (or its text) in `unit` ('s', 'ms', 'us', 'ns'; None = by its
+    magnitude), or a timedelta, which is how long ago it was.
+    `naive` says whether a datetime or text without a zone is 'utc' (also
     None) or 'local' time. Times up to 1970 and after 2262 are Unavailable.
     """
     cls = type(value)
@@ -48,7 +49,7 @@ def duration_ns(value: Any, unit: str | None = None) -> int:
         value = _number(value)
         cls = type(value)
     if cls is int or cls is float:
-        if value != value or not -1e18 < value < 1e18:
+        if not -MAX_NS < value < MAX_NS:  # NaN is neither
             raise Unavailable("the number is no duration")
         found = int(value * UNITS[unit or "ms"])
     else:
@@ -79,7 +80,7 @@ def _checked(found: int) -> int:
 
 
 def _epoch(value: float, unit: str | None) -> int:
-    if value != value or not 0 < value < MAGNITUDES[-1][0]:
+    if not 0 < value < MAGNITUDES[-1][0]:  # NaN is neither
         raise Unavailable("the number is no time since the epoch")
     if unit is None:
         unit = next(name for limit, name in MAGNITUDES if value < limit)
@@ -89,15 +90,14 @@ def _epoch(value: float, unit: str | None) -> int:
     if type(value) is int:
         return value * scale
     # a float of seconds has about a microsecond of precision: no made-up digits below
-    return int(value * (scale // 1_000) + 0.5) * 1_000 if scale >= 1_000 else int(value)
+    return int(value * (scale // UNITS["us"]) + 0.5) * UNITS["us"] if scale > 1 else int(value)
 
 
 def _from_datetime(value: Any, datetime: Any, naive: str | None) -> int:
     def part(name: str) -> int:
-        number: int = getattr(datetime, name).__get__(value)
-        return number
+        return int(getattr(datetime, name).__get__(value))
 
-    days = datetime.toordinal(value) - EPOCH_ORDINAL
+    days = int(datetime.toordinal(value)) - EPOCH_ORDINAL
     seconds = days * 86_400 + part("hour") * 3_600 + part("minute") * 60 + part("second")
     nanoseconds = seconds * 1_000_000_000 + part("microsecond") * 1_000
     try:
@@ -107,7 +107,7 @@ def _from_datetime(value: Any, datetime: Any, naive: str | None) -> int:
         if naive == "local":
             micro = part("microsecond")
             return int(datetime.timestamp(value) - micro / 1e6 + 0.5) * 1_000_000_000 + micro * 1_000
-    except Exception as error:  # noqa: BLE001 - a tzinfo may be anybody's code
+    except Exception as error:  # a tzinfo may be anybody's code
         raise Unavailable(f"the time's zone raised {name_of(error)}") from None
     return nanoseconds
 
@@ -147,58 +147,25 @@ def _from_text(text: str | bytes, unit: str | None, naive: str | None) -> int:
 
 
 def _from_iso(text: str, naive: str | None) -> int:
-    """Read `YYYY-MM-DD[(T| )hh:mm[:ss[.f]][Z|(+|-)hh[:]mm]]`; raises ValueError for anything else."""
-    year, month, day = _digits(text[0:4]), _digits(text[5:7]), _digits(text[8:10])
-    if text[4:5] != "-" or text[7:8] != "-" or not 1 <= month <= 12 or not 1 <= day <= MONTHS[month - 1]:
+    """Read ISO 8601 with a date in dashes; raises ValueError for anything else."""
+    import datetime as dt  # a program that keeps times as texts has it loaded
+
+    if len(text) < DATE_LENGTH or text[4] != "-":
         raise ValueError(text)
-    clock, offset = _split_zone(text[11:])
-    hour = minute = second = nano = 0
-    if len(text) > 10:
-        if text[10] not in "Tt " or clock[2:3] != ":":
-            raise ValueError(text)
-        hour, minute = _digits(clock[0:2]), _digits(clock[3:5])
-        if len(clock) > 5:
-            if clock[5] != ":":
-                raise ValueError(text)
-            second = _digits(clock[6:8])
-            if len(clock) > 8:
-                fraction = clock[9:18]
-                if clock[8] not in ".," or not fraction or not clock[9:].isdigit():
-                    raise ValueError(text)
-                nano = _digits(fraction) * 10 ** (9 - len(fraction))
-        if hour > 23 or minute > 59 or second > 60:
-            raise ValueError(text)
-    if offset is None and naive == "local":
-        try:
-            return int(time.mktime((year, month, day, hour, minute, second, 0, 0, -1))) * 1_000_000_000 + nano
-        except OverflowError:
-            raise ValueError(text) from None
-    seconds = _days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - (offset or 0)
-    return seconds * 1_000_000_000 + nano
+    return _from_datetime(dt.datetime.fromisoformat(_plain_iso(text)), dt.datetime, naive)
 
 
-def _split_zone(clock: str) -> tuple[str, int | None]:
-    """Return the time of day and its offset from UTC in seconds, None without a zone."""
+def _plain_iso(text: str) -> str:
+    """Return ISO text as Python 3.10 reads it: no `Z`, an offset with a colon, six digits of a second's fraction."""
+    date, clock, zone = text[:DATE_LENGTH], text[DATE_LENGTH + 1 :], ""
     if clock[-1:] in ("Z", "z"):
-        return clock[:-1].rstrip(), 0
-    for sign, factor in (("+", 1), ("-", -1)):
-        before, found, zone = clock.partition(sign)
+        clock, zone = clock[:-1], "+00:00"
+    for sign in "+-":
+        before, found, digits = clock.partition(sign)
         if found:
-            digits = zone.replace(":", "")
-            if len(digits) not in (2, 4) or not digits.isdigit():
-                raise ValueError(clock)
-            return before.rstrip(), factor * (_digits(digits[:2]) * 3_600 + (_digits(digits[2:]) if digits[2:] else 0) * 60)
-    return clock, None
-
-
-def _digits(text: str) -> int:
-    if not text.isdigit() or not text.isascii():
-        raise ValueError(text)
-    return int(text)
-
-
-def _days(year: int, month: int, day: int) -> int:
-    # days since the epoch in the proleptic Gregorian calendar, years counted from March
-    if month <= 2:
-        year, month = year - 1, month + 12
-    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 719_469
+            digits = digits.replace(":", "").ljust(4, "0")
+            clock, zone = before, f"{sign}{digits[:2]}:{digits[2:]}"
+    clock, point, fraction = clock.rstrip().replace(",", ".").partition(".")
+    if point:
+        clock += f".{fraction[:6].ljust(6, '0')}"
+    return f"{date}T{clock}{zone}" if clock else date + zone

@@ -21,7 +21,17 @@ MAX_CONSTANT_BITS = 256
 SPECIAL = {"now": "_now()", "env": "_env()"}
 AT_EXIT = frozenset({"result", "exception"})
 DUNDERS = frozenset(
-    {"__name__", "__qualname__", "__module__", "__class__", "__dict__", "__cause__", "__wrapped__", "__func__", "__self__"}
+    {
+        "__name__",
+        "__qualname__",
+        "__module__",
+        "__class__",
+        "__dict__",
+        "__cause__",
+        "__wrapped__",
+        "__func__",
+        "__self__",
+    }
 )
 ARITHMETIC: dict[type[ast.operator], str] = {
     ast.Add: "+",
