@@ -83,9 +83,10 @@ class Script:
 
     def __call__(self, path: str) -> Script:
         """Accept the script's own path; raise ImportError for others, and where plain Python must say what is wrong."""
-        if path != self.path:
+        # CPython makes the path absolute without folding `./` and `../`, and shows it so in tracebacks.
+        if os.path.abspath(path) != self.path:
             raise ImportError(path)
-        sys.path_hooks.remove(self)
+        self.path = path
         try:
             with open(path, "rb") as file:
                 source = file.read()
@@ -103,11 +104,12 @@ class Script:
 
     def repair(self) -> dict[str, Any]:
         """Undo the traces of the detour; return the globals of `__main__` as plain Python makes them."""
+        sys.path_hooks.remove(self)
         if self._runpy is None:
             sys.modules.pop("runpy", None)
         else:
             sys.modules["runpy"] = self._runpy
-        sys.path_importer_cache.pop(self.path, None)
+        sys.path_importer_cache[self.path] = None  # what CPython notes of a path that no hook accepts
         if sys.path and sys.path[0] == self.path:
             if getattr(sys.flags, "safe_path", False) or sys.flags.isolated:
                 del sys.path[0]
@@ -143,14 +145,22 @@ def _runner(code: CodeType, script: Script) -> Any:
         except BaseException as error:
             if error.__traceback__ is not None:
                 error.__traceback__ = error.__traceback__.tb_next
+            # Plain Python takes the names away after it has reported the error, before the program's exit handlers.
+            import atexit
+
+            atexit.register(_forget_file, namespace)
             if sys.version_info < (3, 11) and isinstance(error, Exception):
                 _report(error)
             raise
-        # As plain Python does when a script has ended.
-        namespace.pop("__file__", None)
-        namespace.pop("__cached__", None)
+        _forget_file(namespace)
 
     return _run_module_as_main
+
+
+def _forget_file(namespace: dict[str, Any]) -> None:
+    """Take the names away that plain Python takes away when a script has ended."""
+    namespace.pop("__file__", None)
+    namespace.pop("__cached__", None)
 
 
 def _report(error: Exception) -> None:

@@ -71,7 +71,8 @@ class Module:
         own = vars(loader)
         before = {name: own[name] for name in HOOKED if name in own}
         # A glob is served by the code alone; a name may also be a re-export, or made when the module runs.
-        by_name = any("*" not in pattern for _, patterns in self.candidates for pattern in patterns)
+        # What runs as __main__ is asked for its code only.
+        by_name = not self.as_main and any("*" not in pattern for _, found in self.candidates for pattern in found)
 
         def disarm() -> None:
             for name in HOOKED:

@@ -55,6 +55,8 @@ class Watcher:
         self.probes: dict[int, list[Probe]] = {}  # by id: code objects compare by structure
         self.codes: list[CodeType] = []  # keeps the ids valid
         self.calls: dict[FrameType, list[tuple[Probe, Node | None]]] = {}
+        self.trampolines: dict[int, CodeType] = {}
+        self.tried: set[int] = set()
         self.swapped: set[int] = set()
         self.unwinding = False
 
@@ -77,8 +79,9 @@ class Watcher:
         for qualname, code in functions(module):
             probes = self.registry.probes_for(candidates, "__main__", qualname, code, "__main__")
             if probes:
+                self.trampolines[id(code)] = wrap(code, probes)
                 for probe in probes:
-                    probe.state.add(probe.target.path, "sys.monitoring")
+                    probe.state.mechanism = "sys.monitoring"
                 self.codes.append(code)
                 self.probes[id(code)] = probes
                 monitoring.set_local_events(tool, code, local)
@@ -96,10 +99,10 @@ class Watcher:
             _monitoring().set_events(self.tool, events.PY_UNWIND | events.PY_THROW)
         frame = sys._getframe(1)
         scope = frame.f_locals
+        self._swap(code)
         self.calls[frame] = [
             (probe, probe.enter(tuple(_value(probe, scope, name) for name in probe.fields.names))) for probe in probes
         ]
-        self._swap(code, probes)
 
     def on_return(self, _code: CodeType, _offset: int, result: Any) -> None:
         """Leave the probes of a function that returns."""
@@ -134,14 +137,16 @@ class Watcher:
         for probe, node in self.calls.get(sys._getframe(1), ()):
             probe.resume(node)
 
-    def _swap(self, code: CodeType, probes: list[Probe]) -> None:
+    def _swap(self, code: CodeType) -> None:
         """Give a function that is reachable by its name a trampoline, so that later calls need no monitoring."""
-        if LOCAL_UNWIND:
+        key = id(code)
+        if LOCAL_UNWIND or key in self.tried:
             return
-        function = live.resolve(sys.modules["__main__"], probes[0].target.qualname)
+        self.tried.add(key)
+        function = live.resolve(sys.modules["__main__"], self.probes[key][0].target.qualname)
         if getattr(function, "__code__", None) is code:
-            self.swapped.add(id(code))
-            function.__code__ = wrap(code, probes)
+            self.swapped.add(key)
+            function.__code__ = self.trampolines[key]
 
     def _settle(self) -> None:
         """Stop watching for unwinding once every watched function has its trampoline and none is running."""
