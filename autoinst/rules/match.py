@@ -1,7 +1,7 @@
 """Dotted patterns: `*` stays within one part, `**` as a whole part is any number of parts, even none.
 
-A wildcard never reaches a dunder (`__init__`) or a made-up name (`<lambda>`, `<listcomp>`) unless the pattern's own last
-part begins the same way: `methods: ["*"]` means a class's ordinary methods.
+A wildcard never reaches a dunder (`__init__`) or a made-up name (`<lambda>`, `<listcomp>`) unless the pattern's own
+last part begins the same way: `methods: ["*"]` means a class's ordinary methods.
 """
 
 from __future__ import annotations
