@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -15,6 +16,7 @@ from autoinst.errors import AutoinstError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+COMMANDS = ("run", "jobs", "show", "check", "doctor", "demo", "path")
 MAX_DIGITS = 18  # of a number that SQLite can hold
 STATUSES = ("ok", "error", "ignored", "killed", "running")
 
@@ -22,7 +24,7 @@ MAIN_EPILOG = """\
 examples:
   autoinst run worker.py --queue mail       run a program under autoinst; `autoinst run --help` says more
   autoinst jobs --status error,killed       what went wrong
-  autoinst show 3f9a01c2                    one job, by the ID in that table
+  autoinst show 3fe02125cc1a                    one job, by the ID in that table
   autoinst check rules.yaml                 is the rules file right?
 
 environment:
@@ -41,13 +43,13 @@ examples:
   autoinst jobs --action 'billing.jobs.*' --queue mail
   autoinst jobs --json --limit 0 | jq .duration
 
-ID shows the last digits of a job's id, which `autoinst show` takes; --json has all of it."""
+ID is a short form of a job's id, which `autoinst show` takes; --json has all of it."""
 
 SHOW_EPILOG = """\
 examples:
-  autoinst show 3f9a01c2
-  autoinst show 3f9a01c2 --full
-  autoinst show 3f9a01c2 --json | jq .exception"""
+  autoinst show 3fe02125cc1a
+  autoinst show 3fe02125cc1a --full
+  autoinst show 3fe02125cc1a --json | jq .exception"""
 
 CHECK_EPILOG = """\
 examples:
@@ -72,6 +74,11 @@ examples:
 def main(arguments: list[str]) -> int:
     """Run a subcommand and return the exit status."""
     parser = make_parser()
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        near = difflib.get_close_matches(arguments[0], COMMANDS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        message(f"there is no command {arguments[0]!r}{hint}; `autoinst --help` lists them")
+        return 2
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
@@ -149,7 +156,7 @@ def add_jobs(commands: Any) -> None:
 def add_show(commands: Any) -> None:
     """Add `show`."""
     parser = add(commands, "show", "show one job: its events on a time line, its backtrace", SHOW_EPILOG)
-    parser.add_argument("id", metavar="ID", help="its id, the id's first or last digits, or the library's own job id")
+    parser.add_argument("id", metavar="ID", help="its ID in `autoinst jobs`, its whole id or the library's own job id")
     parser.add_argument("--full", action="store_true", help="also the frames of libraries, and long values whole")
     add_json(parser, "the job as a JSON object")
 

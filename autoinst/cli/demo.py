@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from autoinst.cli import jobs
 from autoinst.cli.output import Output, message
-from autoinst.cli.reading import SHORT_ID, Home
+from autoinst.cli.reading import Home, short_id
 from autoinst.config import from_environ, make_private
 from autoinst.store.query import JobFilter
 
@@ -80,7 +80,7 @@ def say_where_to_look(out: Output, home: str, records: list[Record]) -> None:
     for status, about in (("error", "its backtrace and what happened inside"), ("killed", "what a killed job left")):
         record = next((record for record in records if record.status == status), None)
         if record is not None:
-            commands.append((f"{prefix} show {record.id[-SHORT_ID:]}", about))
+            commands.append((f"{prefix} show {short_id(record.id)}", about))
     commands.append((f"{prefix} jobs --json", "the same for programs"))
     commands.append((f"{prefix} doctor", "settings, rules and what they matched"))
     out.line()

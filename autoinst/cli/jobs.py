@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from autoinst.cli.output import Column, Output, ago, clock, duration, message, parse_since
-from autoinst.cli.reading import SHORT_ID, Home
+from autoinst.cli.reading import Home, short_id
 from autoinst.config import from_environ
 from autoinst.store.query import JobFilter
 
@@ -79,7 +79,7 @@ def print_table(out: Output, records: Iterable[Record]) -> None:
             duration(record.queue_time_ms),
             duration(elapsed_ms(record, now)),
             None if record.attempts is None else str(record.attempts),
-            out.style(record.id[-SHORT_ID:], "dim"),
+            out.style(short_id(record.id), "dim"),
             problem(record),
         )
         for record in records

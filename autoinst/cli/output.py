@@ -35,6 +35,7 @@ STATUS_MARKS = {
 }
 GAP = "  "
 NS = 1_000_000_000
+LATEST_NS = 2**63 - 1  # what the store can hold
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -197,6 +198,16 @@ def duration(ms: float | None) -> str | None:
     return f"{minutes // 60}h {minutes % 60:02d}m"
 
 
+def bytes_text(count: int) -> str:
+    """Return a number of bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
 def ago(then_ns: int, now_ns: int) -> str:
     """Return how long ago `then_ns` was (ns since the epoch): `now`, `12s ago`, `3m ago`, `in 5s`."""
     seconds = (now_ns - then_ns) / NS
@@ -233,12 +244,12 @@ def parse_since(text: str, now_ns: int) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
     if found:
         seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2]]
-        return max(0, now_ns - int(seconds * NS))
+        return max(0, now_ns - int(min(seconds * NS, LATEST_NS)))
     try:
         moment = dt.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
     except ValueError:
         raise ValueError(f"{text!r} is neither a span such as 15m, 2h or 3d, nor an ISO time") from None
-    return max(0, int(moment.astimezone().timestamp() * NS))
+    return min(max(0, int(moment.astimezone().timestamp()) * NS), LATEST_NS)
 
 
 def message(text: str) -> None:

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 RECENT = 20_000  # jobs searched for an id's last digits
 HEXADECIMAL = frozenset("0123456789abcdef")
-SHORT_ID = 8
+HALF = 6  # digits from each end of an id in its short form
+LEAST = 8  # last digits that are enough to look for
+
+
+def short_id(record_id: str) -> str:
+    """Return twelve digits that name a job: the first tell its process, the last the job within it."""
+    return record_id[:HALF] + record_id[-HALF:]
 
 
 class Home:
@@ -76,18 +82,24 @@ class Home:
         return heapq.merge(alive, stored, key=lambda record: record.started_ns, reverse=True)
 
     def find(self, text: str) -> list[Record]:
-        """Return the jobs whose id is or begins with `text`, whose library gave them that id, or whose id ends so.
+        """Return the jobs that `text` may mean: their id, its short form or first digits, or the library's own job id.
 
-        The last digits are looked for among the newest jobs only. More than one job means that `text` is not enough;
-        no more than ten are returned.
+        Last digits do as well, for the newest jobs. More than one job means that `text` is not enough; no more than ten
+        are returned.
         """
         digits = text.lower().replace("-", "")
-        if digits and HEXADECIMAL.issuperset(digits) and len(digits) <= ID_DIGITS:
+        is_hexadecimal = bool(digits) and HEXADECIMAL.issuperset(digits)
+        if is_hexadecimal and len(digits) <= ID_DIGITS:
             found = list(self.jobs(JobFilter(limit=10, id_prefix=digits)))
             if found:
                 return found
         found = list(self.jobs(JobFilter(limit=10, job_id=text)))
-        if found or len(digits) < SHORT_ID or not HEXADECIMAL.issuperset(digits):
+        if found or not is_hexadecimal:
             return found
-        recent = self.jobs(JobFilter(limit=RECENT))
-        return list(itertools.islice((record for record in recent if record.id.endswith(digits)), 10))
+        if len(digits) == 2 * HALF:
+            alike = self.jobs(JobFilter(limit=0, id_prefix=digits[:HALF]))
+            found = list(itertools.islice((job for job in alike if job.id.endswith(digits[HALF:])), 10))
+        if not found and len(digits) >= LEAST:
+            recent = self.jobs(JobFilter(limit=RECENT))
+            found = list(itertools.islice((job for job in recent if job.id.endswith(digits)), 10))
+        return found

@@ -1,0 +1,261 @@
+"""Gathers what `autoinst doctor` tells: one plain dict, which is also its JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from autoinst import __version__
+from autoinst.agent.filesystem import NETWORK, file_system
+from autoinst.agent.intake import QUARANTINE_NAME
+from autoinst.cli.reading import Home
+from autoinst.cli.run import boot_folder
+from autoinst.errors import AutoinstError
+from autoinst.record import rfc3339
+from autoinst.rules import packs as pack_files
+from autoinst.rules.load import load_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from autoinst.config import Config
+    from autoinst.rules.load import Loader
+    from autoinst.rules.model import RuleSet
+    from autoinst.store.processes import Process
+    from autoinst.store.sqlite import Store
+
+RECENT_PROCESSES = 50
+# Variable -> what is used without it, and the setting of a rules file that it goes before.
+SETTINGS: dict[str, tuple[str | None, str | None]] = {
+    "AUTOINST_ENABLED": ("1", None),
+    "AUTOINST_RULES": (None, None),
+    "AUTOINST_PACKS": ("default", "packs"),
+    "AUTOINST_SERVICE": (None, "service"),
+    "AUTOINST_ENVIRONMENT": (None, "environment"),
+    "AUTOINST_REVISION": (None, "revision"),
+    "AUTOINST_AGENT": ("auto", None),
+    "AUTOINST_MECHANISM": (None, None),
+    "AUTOINST_SPOOL_MAX": (None, None),
+}
+# What a process does not report of a rule that works.
+FINE = ("patched", "skipped", "not imported")
+
+
+def diagnose(config: Config) -> dict[str, Any]:
+    """Return everything `doctor` prints; `attention` lists, in words, what a person should see to."""
+    rules, loader = load_files(config.rules, config.packs)
+    attention: list[str] = []
+    out: dict[str, Any] = {
+        "autoinst": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "boot": boot_folder(),
+        "settings": list(settings(config, rules)),
+        "home": home_facts(config, attention),
+        "rules": rules_facts(config, rules, loader, attention),
+    }
+    store: dict[str, Any] = {"path": config.store, "exists": os.path.isfile(config.store), "bytes": size(config.store)}
+    out |= {"store": store, "processes": [], "rule_statuses": [], "counted": [], "problems": []}
+    try:
+        with Home(config) as home:
+            store["running"] = len(home.flying)
+            if home.store is not None:
+                store |= {"exists": True, "bytes": size(config.store), "jobs": home.store.count()}
+                out |= store_facts(home.store, attention)
+    except AutoinstError as error:
+        attention.append(str(error))
+    out["spool"] = spool_facts(config, attention)
+    out["attention"] = attention
+    return out
+
+
+def settings(config: Config, rules: RuleSet) -> Iterator[dict[str, Any]]:
+    """Yield each setting's name, value and source: the environment, a rules file, or the default."""
+    given = os.environ.get("AUTOINST_HOME")
+    yield {"name": "AUTOINST_HOME", "value": config.home, "source": "environment" if given else "default"}
+    for name, (default, key) in SETTINGS.items():
+        text = os.environ.get(name) or None
+        source, value = "environment", text
+        if text is None and name == "AUTOINST_RULES" and config.rules:
+            source, value = "working directory", os.pathsep.join(config.rules)
+        elif text is None:
+            found = rules.settings.get(key) if key and key != "packs" else None
+            source, value = ("rules file", found) if found else ("default", default)
+        yield {"name": name, "value": value, "source": source}
+
+
+def home_facts(config: Config, attention: list[str]) -> dict[str, Any]:
+    """Return where the home is and whether a worker of this user could write there."""
+    path = config.home
+    # What does not exist yet can be made if the nearest folder that exists is writable.
+    nearest = path
+    while not os.path.exists(nearest) and os.path.dirname(nearest) != nearest:
+        nearest = os.path.dirname(nearest)
+    reason = write_problem(nearest)
+    kind = file_system(nearest)
+    if reason:
+        attention.append(f"nothing can be recorded: {reason}; set AUTOINST_HOME to a folder you can write")
+    if kind in NETWORK:
+        attention.append(f"{path} is on {kind}, a network file system; set AUTOINST_HOME to a local folder")
+    return {"path": path, "exists": os.path.isdir(path), "writable": reason is None, "file_system": kind}
+
+
+def write_problem(folder: str) -> str | None:
+    """Return why nothing can be written in `folder`, None if it can: it is tried, since modes do not tell all."""
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".autoinst-", dir=folder))
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    return None
+
+
+def rules_facts(config: Config, rules: RuleSet, loader: Loader, attention: list[str]) -> dict[str, Any]:
+    """Return which rules would be in force for a program started now, and what is wrong in them."""
+    problems = [problem.to_json() for problem in loader.problems]
+    if problems:
+        attention.append(f"{len(problems)} problem(s) in the rules; a bad rule is left out, the others work")
+    own = len([rule for rule in rules.rules if rule.pack is None])
+    wanted = {rule.pack: rule.requires for rule in rules.rules if rule.pack}
+    on = rules.settings.get("packs", ())
+    packs = [
+        {"name": name, "on": name in on, "library": library, "version": installed(library)}
+        for name in dict.fromkeys((*pack_files.builtin_packs(), *on))
+        for library in (wanted.get(name) or {name: ""})
+    ]
+    return {
+        "files": list(config.rules),
+        "digest": rules.digest,
+        "own": own,
+        "from_packs": len(rules.rules) - own,
+        "packs": packs,
+        "problems": problems,
+    }
+
+
+def installed(library: str) -> str | None:
+    """Return the version of an installed library, None where it is not installed."""
+    import importlib_metadata
+
+    try:
+        return importlib_metadata.version(library)
+    except importlib_metadata.PackageNotFoundError:
+        return None
+
+
+def spool_facts(config: Config, attention: list[str]) -> dict[str, Any]:
+    """Return what lies in the spool folder, unreadable files set aside included."""
+    names = listing(config.spool)
+    arenas = [name for name in names if name.endswith(".arena")]
+    quarantine = os.path.join(config.spool, QUARANTINE_NAME)
+    quarantined = [os.path.join(quarantine, name) for name in listing(quarantine)]
+    if quarantined:
+        attention.append(f"{len(quarantined)} file(s) could not be read and were moved to {quarantine}")
+    taken = sum(size(os.path.join(config.spool, name)) for name in arenas)
+    return {"path": config.spool, "arenas": len(arenas), "bytes": taken, "quarantined": quarantined}
+
+
+def store_facts(store: Store, attention: list[str]) -> dict[str, Any]:
+    """Return what the store knows of processes, of their rules, of jobs that were only counted, and of problems."""
+    processes = store.processes(limit=RECENT_PROCESSES)
+    statuses = rule_statuses(processes)
+    attention += [
+        f"rule {row['rule']}: {row['status']}{': ' + row['detail'] if row['detail'] else ''}"
+        for row in statuses
+        if row["status"] not in FINE
+    ]
+    counted: list[dict[str, Any]] = [
+        {"action": action, "jobs": cell.counted, "errors": cell.counted_errors}
+        for action, cell in store.totals(0, time.time_ns() + 3600 * 10**9).items()
+        if cell.counted
+    ]
+    if counted:
+        total = sum(row["jobs"] for row in counted)
+        attention.append(f"{total} job(s) came faster than they could be stored and were only counted")
+    problems = [
+        {
+            "kind": problem.kind,
+            "detail": problem.detail,
+            "times": problem.times,
+            "first_at": rfc3339(problem.first_ns),
+            "last_at": rfc3339(problem.last_ns),
+        }
+        for problem in store.problems()
+    ]
+    attention += [f"{problem['kind']}: {problem['detail']} ({problem['times']} times)" for problem in problems]
+    return {
+        "processes": [process_facts(process) for process in processes],
+        "rule_statuses": statuses,
+        "counted": counted,
+        "problems": problems,
+    }
+
+
+def process_facts(process: Process) -> dict[str, Any]:
+    """Return one process with what it said of its rules."""
+    status = process.status or {}
+    return {
+        "pid": process.pid,
+        "host": process.host,
+        "service": process.service,
+        "argv": process.description.get("argv"),
+        "python": process.description.get("python"),
+        "started_at": rfc3339(process.started_ns),
+        "last_seen_at": rfc3339(process.last_seen_ns),
+        "ended_at": rfc3339(process.ended_ns),
+        "how": process.how,
+        "digest": status.get("digest"),
+        "rules": [
+            dict(zip(("rule", "status", "mechanism", "calls", "detail"), row, strict=False))
+            for row in status.get("rules", ())
+        ],
+        "unavailable": [
+            dict(zip(("rule", "field", "reason", "times"), row, strict=False)) for row in status.get("unavailable", ())
+        ],
+        "notes": list(status.get("notes", ())),
+    }
+
+
+def rule_statuses(processes: list[Process]) -> list[dict[str, Any]]:
+    """Return each rule's status over recent processes that had the same rules as the latest one.
+
+    `patched` in one of them is enough, since not every process imports everything; `calls` are added up.
+    """
+    told = [process.status for process in processes if process.status]
+    if not told:
+        return []
+    digest = told[0].get("digest")
+    merged: dict[str, dict[str, Any]] = {}
+    for status in told:
+        if status.get("digest") != digest:
+            continue
+        for where, state, mechanism, calls, detail in status.get("rules", ()):
+            row = {"rule": where, "status": state, "mechanism": mechanism, "calls": calls, "detail": detail}
+            known = merged.get(where)
+            if known is None:
+                merged[where] = row | {"processes": 1}
+                continue
+            if state == "patched" and known["status"] != "patched":
+                known |= row | {"calls": known["calls"]}
+            known["calls"] += calls
+            known["processes"] += 1
+    return list(merged.values())
+
+
+def listing(folder: str) -> list[str]:
+    """Return the names in a folder, none where it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def size(path: str) -> int:
+    """Return a file's size in bytes, 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
