@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from autoinst.rules.model import RuleSet
 
 
+CARRIERS = ("threading", "concurrent.futures.thread")  # hook.carry takes jobs into what they start
+
+
 class Finder:
     """First on `sys.meta_path`; passes every name that no rule wants straight through."""
 
@@ -51,7 +54,8 @@ class Finder:
     ) -> ModuleSpec | None:
         """Return the other finders' spec of a wanted module, with its loader prepared; None for all others."""
         if (
-            name not in self._exact
+            name not in CARRIERS
+            and name not in self._exact
             and (not self._globs or not self.rules.wanted(name))
             and (self.main_name is None or not self._is_main(name))
         ):

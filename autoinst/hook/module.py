@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from autoinst.hook import live
+from autoinst.hook import carry, live
 from autoinst.hook.registry import package_folder
 from autoinst.hook.rewrite import functions, rewrite
 from autoinst.trace import faults
-from autoinst.trace.exceptions import is_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,10 +27,10 @@ def prepare(registry: Registry, spec: ModuleSpec, name: str, *, as_main: bool) -
         candidates = registry.candidates(name, package_folder(name, spec.origin))
         if as_main and name != "__main__":
             candidates = [*candidates, *registry.candidates("__main__", None)]
-        if candidates:
+        if candidates or registry.carries(name):
             Module(registry, name, candidates, as_main=as_main).arm(spec.loader)
     except Exception as error:
-        if not is_ours(error):
+        if not faults.is_ours(error):
             raise
         faults.note(f"{name}: {type(error).__name__}: {error}")
 
@@ -44,7 +43,7 @@ def patch_loaded(registry: Registry, name: str, module: ModuleType) -> None:
         live.patch_missing(registry, candidates, module, name, seen_code=False)
         registry.announce()
     except Exception as error:
-        if not is_ours(error):
+        if not faults.is_ours(error):
             raise
         faults.note(f"{name}: {type(error).__name__}: {error}")
 
@@ -81,7 +80,7 @@ class Module:
 
         if get_code is not None:
             own["get_code"] = self._get_code(get_code, None if by_name else disarm)
-        if get_code is None or by_name:
+        if get_code is None or by_name or self.registry.carries(self.name):
             own["exec_module"] = self._exec_module(exec_module, disarm)
 
     def _get_code(self, get_code: Callable[..., Any], disarm: Callable[[], None] | None) -> Callable[..., Any]:
@@ -128,7 +127,7 @@ class Module:
             if self.as_main or new is not code:
                 self.report()
         except Exception as error:
-            if not is_ours(error):
+            if not faults.is_ours(error):
                 raise
             faults.note(f"{self.name}: {type(error).__name__}: {error}")
             return code
@@ -144,10 +143,13 @@ class Module:
     def loaded(self, module: ModuleType) -> None:
         """After the module ran: reach what its code did not show (re-exports, functions made at run time)."""
         try:
-            live.patch_missing(self.registry, self.candidates, module, self.name, seen_code=self.rewritten)
-            self.report()
+            if self.registry.carries(self.name):
+                carry.loaded(self.name, module)
+            if self.candidates:
+                live.patch_missing(self.registry, self.candidates, module, self.name, seen_code=self.rewritten)
+                self.report()
         except Exception as error:
-            if not is_ours(error):
+            if not faults.is_ours(error):
                 raise
             faults.note(f"{self.name}: {type(error).__name__}: {error}")
 

@@ -13,7 +13,6 @@ from autoinst.hook.fields import Fields
 from autoinst.spool import layout
 from autoinst.trace import faults, notifications
 from autoinst.trace.context import Node, current, resume, suspend
-from autoinst.trace.exceptions import is_ours
 from autoinst.trace.notifications import Pending
 from autoinst.trace.transaction import Transaction, owner
 
@@ -61,7 +60,7 @@ class Probe:
                 return None
             return self.begin(values)
         except Exception as error:
-            if not is_ours(error):
+            if not faults.is_ours(error):
                 raise
             faults.note(f"{self.rule.where}: enter: {type(error).__name__}: {error}")
             return None
@@ -73,7 +72,7 @@ class Probe:
         try:
             self.end(node, result, None)
         except Exception as error:
-            if not is_ours(error):
+            if not faults.is_ours(error):
                 raise
             faults.note(f"{self.rule.where}: exit: {type(error).__name__}: {error}")
 
@@ -86,7 +85,7 @@ class Probe:
                     return
             self.end(node, None, exception)
         except Exception as error:
-            if not is_ours(error):
+            if not faults.is_ours(error):
                 raise
             faults.note(f"{self.rule.where}: error: {type(error).__name__}: {error}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from autoinst.hook import carry
 from autoinst.rules.match import matches, matches_qualname
 from autoinst.rules.requires import unmet as unmet_requirement
 from autoinst.trace import faults, recorder
@@ -72,7 +73,7 @@ class Registry:
         self.unavailable: dict[tuple[str, str], list[Any]] = {}
         self.notes: list[str] = []
         self.dirty_after = 0
-        self._touched = False
+        self._carries = False
 
     def state(self, rule: Rule) -> RuleState:
         """Return the state of `rule`."""
@@ -128,9 +129,16 @@ class Registry:
                 if opened:
                     continue
                 opened = True
+            if rule.kind == "job" and not self._carries:
+                self._carries = True
+                carry.install()
             target = Target(module, qualname, code, runtime_module, rule.subclass_of)
             probes.append(PROBES[rule.kind](self, state, target))
         return probes
+
+    def carries(self, module: str) -> bool:
+        """Return whether `module` is one that takes the current job into threads, and there are jobs."""
+        return self._carries and module in carry.CARRIED
 
     def note(self, text: str) -> None:
         """Keep a remark for `doctor`."""

@@ -12,9 +12,12 @@ from types import CodeType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeAlias
 
+    from autoinst.hook.carry import MadeProbe, RunProbe
     from autoinst.hook.probe import Probe
+
+    AnyProbe: TypeAlias = Probe | MadeProbe | RunProbe
 
 CO_VARARGS, CO_VARKEYWORDS, CO_NOFREE = 0x4, 0x8, 0x40
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
@@ -175,7 +178,7 @@ def kind_of(code: CodeType) -> str:
     return "generator" if flags & CO_GENERATOR else "function"
 
 
-def trampoline(code: CodeType, probe: Probe, names: tuple[str, ...]) -> CodeType:
+def trampoline(code: CodeType, probe: AnyProbe, names: tuple[str, ...]) -> CodeType:
     """Return a code object that runs `code` between `probe`'s calls, handing it the arguments called `names`.
 
     Raises ValueError where the compiler did not give the same free variables.
@@ -210,7 +213,7 @@ def trampoline(code: CodeType, probe: Probe, names: tuple[str, ...]) -> CodeType
     return template.replace(**changes)
 
 
-def probe_of(code: CodeType) -> Probe | None:
+def probe_of(code: CodeType) -> AnyProbe | None:
     """Return the probe in a code object made here, None for any other."""
     if "__autoinst_t" not in code.co_varnames:
         return None

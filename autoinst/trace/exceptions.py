@@ -25,8 +25,6 @@ MAX_MESSAGE = 4_000
 PROBE_VARIABLE = "__autoinst_t"  # a local variable that only autoinst's own frames have
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 OWN_PREFIX = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-# Errors our own code can run into; an exception of any other class is the program's, whichever frame it hit.
-OWN_ERROR_MODULES = ("builtins", "struct", "zlib", "autoinst.errors")
 
 
 def capture(exception: BaseException) -> Captured:
@@ -125,20 +123,3 @@ def _reexport(path: str) -> object:
     module, _, name = path.rpartition(".")
     found = sys.modules.get(module)
     return found.__dict__.get(name) if found is not None else None
-
-
-def is_ours(exception: BaseException) -> bool:
-    """Return whether `exception` is a fault of autoinst's own code rather than the program's, come in by a signal.
-
-    A time limit's exception raised by a signal handler, or set from another thread, may surface inside our code and
-    must go on into the program.
-    """
-    kind = type(exception)
-    if kind.__module__ not in OWN_ERROR_MODULES or not isinstance(exception, Exception):
-        return False
-    traceback = exception.__traceback__
-    if traceback is None:
-        return False
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return str(traceback.tb_frame.f_globals.get("__name__")).startswith("autoinst.")

@@ -11,8 +11,15 @@ from autoinst.rules.match import matches
 from autoinst.spool import layout
 from autoinst.trace import faults
 from autoinst.trace.context import Node, current, describe, enter, leave
+from autoinst.trace.faults import fail_open, nothing
 from autoinst.trace.sanitize import is_finite
-from autoinst.trace.transaction import BACKGROUND_JOB, MAX_ATTEMPTS, Transaction, open_transaction
+from autoinst.trace.transaction import (
+    BACKGROUND_JOB,
+    MAX_ATTEMPTS,
+    NULL,
+    Transaction,
+    open_transaction,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from autoinst.trace.sanitize import Sanitizer
+    from autoinst.trace.transaction import NullTransaction
 
     # name, start and end in ns since the epoch, the transaction's id or None, payload
     Subscriber = Callable[[str, int, int, "str | None", dict[str, Any]], object]
@@ -67,6 +75,7 @@ class instrument:  # noqa: N801  # a context manager reads as a verb
         self._node: Node | None = None
         self._started = 0
 
+    @fail_open(lambda self: self.payload)
     def __enter__(self) -> dict[str, Any]:
         """Open the event, or name the transaction, and return the payload."""
         name, payload = self.name, self.payload
@@ -92,6 +101,7 @@ class instrument:  # noqa: N801  # a context manager reads as a verb
             )
         return payload
 
+    @fail_open(nothing)
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         """Close the event and tell the subscribers."""
         node = self._node
@@ -207,7 +217,8 @@ class monitor:  # noqa: N801  # a context manager reads as a verb
         self._transaction: Transaction | None = None
         self._block: instrument | None = None
 
-    def __enter__(self) -> Transaction:
+    @fail_open(lambda *_: NULL)
+    def __enter__(self) -> Transaction | NullTransaction:
         """Open the transaction, or an event of the one that is open, and return the transaction."""
         running = open_transaction()
         if running is not None:
@@ -222,6 +233,7 @@ class monitor:  # noqa: N801  # a context manager reads as a verb
         self._transaction = transaction
         return transaction
 
+    @fail_open(nothing)
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Complete the transaction with the block's exception, if any."""
         if self._block is not None:

@@ -13,9 +13,11 @@ import warnings as _warnings
 from _thread import get_ident
 
 from autoinst.spool import layout
+from autoinst.trace import faults
 from autoinst.trace import recorder as recorders
 from autoinst.trace.context import MAX_BODY, MAX_EVENT_TEXT, MAX_EVENTS, MAX_TITLE, Node, current, enter, leave
-from autoinst.trace.exceptions import MAX_CAUSES, capture, is_ours, matches, status_of
+from autoinst.trace.exceptions import MAX_CAUSES, capture, matches, status_of
+from autoinst.trace.faults import fail_open, nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ _now = time.time_ns
 _clock = time.monotonic_ns
 _getpid = os.getpid
 _modules = sys.modules
+
+
+def _null(*_arguments: Any) -> NullTransaction:
+    return NULL
 
 
 class Transaction(Node):
@@ -90,9 +96,10 @@ class Transaction(Node):
     # -- AppSignal's four steps -------------------------------------------------------------------------------------
 
     @classmethod
+    @fail_open(_null)
     def create(
         cls, id: object = None, namespace: str = BACKGROUND_JOB, env: Mapping[str, str] | None = None
-    ) -> Transaction:
+    ) -> Transaction | NullTransaction:
         """Start a transaction and make it current.
 
         `id` that is a UUID or 32 hex digits becomes the record's id, any other text its `job_id`. Of `env` only
@@ -100,7 +107,7 @@ class Transaction(Node):
         """
         running = cls.current()
         if isinstance(running, Transaction):
-            _warnings.warn("a transaction is already open and is used instead", RuntimeWarning, stacklevel=2)
+            _warnings.warn("a transaction is already open and is used instead", RuntimeWarning, stacklevel=3)
             return running
         self = cls(str(namespace), DEFAULT_NAME, None)
         if id is not None:
@@ -121,6 +128,7 @@ class Transaction(Node):
         transaction = open_transaction()
         return NULL if transaction is None else transaction
 
+    @fail_open(nothing)
     def add_exception(self, exception: BaseException) -> None:
         """Make `exception` the transaction's error; the first of several stays, the others become its causes."""
         if self.closed or self.foreign():
@@ -134,10 +142,12 @@ class Transaction(Node):
 
     set_error = add_exception
 
+    @fail_open(nothing)
     def complete(self) -> None:
         """Store the record. A second call does nothing."""
         self.finish(layout.UNSET)
 
+    @fail_open(nothing)
     def discard(self) -> None:
         """Forget the transaction: it leaves no record."""
         if self.closed:
@@ -175,6 +185,7 @@ class Transaction(Node):
             return self.method
         return f"{self.class_name}#{self.method}" if self.method else self.class_name
 
+    @fail_open(nothing)
     def set_action(self, action: str) -> None:
         """Name the transaction; text after the last `#` is the method."""
         class_name, mark, method = str(action).rpartition("#")
@@ -182,11 +193,13 @@ class Transaction(Node):
         self.named = True
         self.amend()
 
+    @fail_open(nothing)
     def set_namespace(self, namespace: str) -> None:
         """Put the transaction in another namespace."""
         self.namespace = str(namespace)
         self.amend()
 
+    @fail_open(nothing)
     def set_queue_start(self, start_ms: float) -> None:
         """Set when the job was put on its queue or became due, in milliseconds since the epoch."""
         try:
@@ -208,6 +221,7 @@ class Transaction(Node):
             self.flags |= layout.FLAG_CLOCK_SKEW
         self.queue_time = milliseconds
 
+    @fail_open(nothing)
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Add tags: text keys, plain values; at most 50 are kept."""
         if not self.closed:
@@ -222,6 +236,7 @@ class Transaction(Node):
             if len(known) < MAX_TAGS or key in known:
                 known[key] = value
 
+    @fail_open(nothing)
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Set the job's parameters as a record shows them (`params`), secrets filtered."""
         if not self.closed:
@@ -326,7 +341,7 @@ class Transaction(Node):
         except BaseException as error:
             # A signal handler's exception may land in here: the record is stored all the same, then it goes on.
             self._store(duration, status)
-            if isinstance(error, Exception) and is_ours(error):
+            if isinstance(error, Exception) and faults.is_ours(error):
                 return
             raise
 
