@@ -30,6 +30,9 @@ else
     [ -n "$python" ] || { say "no Python 3.10 or newer found; install one (Debian: apt-get install python3 python3-venv)"; exit 1; }
 fi
 
+# The interpreter behind an active virtual environment, which may be the very one to be made.
+python=$("$python" -c 'import sys; print(getattr(sys, "_base_executable", None) or sys.executable)')
+
 # Debian keeps ensurepip, without which a virtual environment has no pip, in a package of its own.
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -43,9 +46,14 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     fi
 fi
 
-say "making $folder with $("$python" --version)"
-rm -rf "$folder"
-"$python" -m venv "$folder" || { rm -rf "$folder"; exit 1; }
+version=$("$python" --version)
+if [ "$("$folder/bin/python" --version 2>/dev/null)" = "$version" ] && "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
+    say "bringing $folder up to date"
+else
+    say "making $folder with $version"
+    rm -rf "$folder"
+    "$python" -m venv "$folder" || { rm -rf "$folder"; exit 1; }
+fi
 "$folder/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$lock"
 if [ "$editable" = --editable ]; then
     # The build tools are in the lock, so nothing beside it is downloaded.

@@ -224,6 +224,9 @@ def test_a_closed_pipe_is_no_error(full: Path) -> None:
 
 
 def test_check(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").write_text("def send(): ...\n")
+    (tmp_path / "shop" / "jobs.py").write_text("class Mailer:\n    def perform(self): ...\n")
     good = tmp_path / "good.yaml"
     good.write_text("version: 1\njobs:\n  - class: shop.jobs.Mailer\n    methods: [perform]\n")
     bad = tmp_path / "bad.yaml"
@@ -234,7 +237,7 @@ def test_check(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["check", str(good)]) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "1 rule in 1 file, nothing wrong" in err
+    assert f"nothing wrong in {good}" in err
     assert cli.main(["check", str(good), str(bad), str(tmp_path / "missing.yaml")]) == 1
     out, err = capsys.readouterr()
     assert f"{bad}:2:1: error: " in out
@@ -248,6 +251,11 @@ def test_check(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     problems = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [problem["line"] for problem in problems] == sorted(problem["line"] for problem in problems)
     assert {problem["line"] for problem in problems} >= {2, 5, 7}
+    good.write_text("version: 1\njobs:\n  - class: shop.jobs.Mailer\n    methods: [perfrom]\n")
+    assert cli.main(["check", str(good)]) == 1
+    assert "did you mean 'perform'?" in capsys.readouterr().out
+    assert cli.main(["check", "--path", "/nowhere", str(good)]) == 1
+    assert "no module 'shop" in capsys.readouterr().out
 
 
 def test_doctor(

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from autoinst.cli.output import Output, message
-from autoinst.rules.load import load_files
+from autoinst.rules.check import check_files
 
 if TYPE_CHECKING:
     import argparse
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the problems of `options.files`; returns 1 if there are any, else 0."""
-    rules, loader = load_files(options.files, "none")
+    """Print the problems of `options.files`; returns 1 if there are any, else 0.
+
+    The program's modules are looked for where Python would: in `options.path`, else the working directory and the
+    folders of the files, then on this Python's `sys.path`. None of them is imported.
+    """
+    near = options.path or [".", *(os.path.dirname(file) for file in options.files)]
+    search = list(dict.fromkeys([*(os.path.abspath(folder) for folder in near), *sys.path]))
+    problems = check_files(options.files, search)
     out = Output()
-    order = {problem.file: place for place, problem in reversed(list(enumerate(loader.problems)))}
-    for problem in sorted(loader.problems, key=lambda found: (order[found.file], found.line, found.column)):
+    for problem in problems:
         if options.json:
             out.data(problem.to_json())
         else:
             for line in problem.render().split("\n"):
                 out.line(line)
             out.line()
-    files = {document.file for document, _ in loader.read_files} | {problem.file for problem in loader.problems}
-    checked = f"{counted(len(rules.rules), 'rule')} in {counted(len(files), 'file')}"
-    if loader.problems:
-        message(f"{counted(len(loader.problems), 'problem')}; {checked} would work")
+    if problems:
+        message(f"{counted(len(problems), 'problem')}; the other rules would work")
         return 1
-    message(f"{checked}, nothing wrong")
+    message(f"nothing wrong in {', '.join(options.files)}")
     return 0
 
 

@@ -165,6 +165,9 @@ def add_check(commands: Any) -> None:
     """Add `check`."""
     parser = add(commands, "check", "check rules files and say all that is wrong, with its place", CHECK_EPILOG)
     parser.add_argument("files", nargs="+", metavar="FILE", help="rules file, or a folder of them")
+    parser.add_argument(
+        "--path", action="append", metavar="DIR", help="where the program's modules are (default: here, and with FILE)"
+    )
     add_json(parser, "the problems, one JSON object a line")
 
 
