@@ -94,6 +94,7 @@ class ArenaBuilder:
             self.seq += 1
             seq = self.seq
         raw = b"" if tail is None else tail if isinstance(tail, bytes) else marshal.dumps(tail, 2)
+        assert len(raw) <= layout.TAIL_ROOM * max(len(chain), 1), "the tail needs a longer chain"
         body = struct.pack(
             "<QqqdHHHHHHHHIBBH",
             seq,

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from autoinst.agent.deaths import Deaths
 from autoinst.agent.filesystem import NETWORK, SHARED, file_system
-from autoinst.agent.intake import Intake
+from autoinst.agent.intake import ARENA_LIMIT, Intake
 from autoinst.config import make_private
 from autoinst.errors import HomeError, SpoolError
 from autoinst.record import Killed
+from autoinst.spool.layout import SEGMENTS
 from autoinst.spool.owner import ARENA_NAME, Judge, Life, Suspicion, is_own
 from autoinst.spool.reader import Arena
 from autoinst.store.processes import ProcessInfo
@@ -156,9 +157,11 @@ class Drain:
             return self._step(store)
 
     def run_dry(self) -> Counts:
-        """Step until no work is left at once; return the sum."""
+        """Step until all that was finished when this was called is stored; return the sum."""
         total = self.step()
-        while total.more:
+        for _ in range(max(SEGMENTS) // ARENA_LIMIT):  # busy workers could keep us here for ever
+            if not total.more:
+                break
             total.add(self.step())
         return total
 
@@ -186,7 +189,8 @@ class Drain:
 
     def _commit(self, store: Store, group: list[Taken], counts: Counts) -> None:
         """Store what was read in one transaction; then, and only then, give slots back and unlink."""
-        suspects = self._judge.suspects
+        ended = {taken.arena.uid for taken in group if taken.last}
+        suspects = {uid: row for uid, row in self._judge.suspects.items() if uid not in ended}
         problems = self._intake.problems
         if not group and not problems and suspects == self._suspects_kept:
             return
@@ -204,7 +208,7 @@ class Drain:
                     self._store_dead(store, taken, process, evidence, found)
             if suspects != self._suspects_kept:
                 store.set_suspects({uid: (row.checksum, row.since_ns) for uid, row in suspects.items()})
-        self._suspects_kept = dict(suspects)
+        self._suspects_kept = suspects
         self.notes += problems
         problems.clear()
         for taken, process in zip(group, processes, strict=True):
@@ -313,7 +317,7 @@ def killed_record(flight: InFlight, pid: int, cause: str | None, last_alive_ns: 
 
 
 def drain_once(home: str, wait_seconds: float = 2.0) -> Counts | None:
-    """Drain `home` until nothing is left at once; None if another process leads and keeps the lead.
+    """Drain what there is in `home`; None if another process leads and keeps the lead.
 
     Raises HomeError, StoreError.
     """

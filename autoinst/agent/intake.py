@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from autoinst.config import make_private
 from autoinst.errors import HomeError, SpoolError
+from autoinst.spool.header import NewerArenaError, open_private
 from autoinst.spool.owner import ARENA_NAME, Life, is_own, lease_held
-from autoinst.spool.reader import Arena, NewerArenaError, open_private
+from autoinst.spool.reader import Arena
 
 if TYPE_CHECKING:
     from autoinst.agent.deaths import Deaths
@@ -174,10 +175,17 @@ class Intake:
     def _note_alive(self, source: Source, arena: Arena) -> None:
         source.alive_ns = time.time_ns()
         if source.cgroup is None:
-            cgroup = arena.description().get("cgroup")
-            source.cgroup = cgroup if isinstance(cgroup, str) else ""
+            source.cgroup = self._cgroup(arena)
             if source.cgroup:
                 self._deaths.watch(source.cgroup)
+
+    def _cgroup(self, arena: Arena) -> str:
+        """Return the cgroups of a living process as /proc has them, else the one it told of."""
+        if arena.header.pid_namespace == self.judge.machine.pid_namespace:
+            with contextlib.suppress(OSError), open(f"/proc/{arena.header.pid}/cgroup", encoding="utf-8") as file:
+                return file.read()
+        told = arena.description().get("cgroup")
+        return told if isinstance(told, str) else ""
 
     def _quarantine(self, path: str, reason: str) -> None:
         """Move an unreadable file to the quarantine folder, with a file beside it that says why."""

@@ -6,7 +6,6 @@ import contextlib
 import math
 import mmap
 import os
-import stat
 import zlib
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,40 +13,14 @@ from typing import Any, NamedTuple
 from autoinst.errors import SpoolError
 from autoinst.record import Record
 from autoinst.spool import layout, tail
+from autoinst.spool.header import checked_size, open_private, read_header
 
-MAX_FILE_BYTES = 256 * 1024 * 1024
-MAX_PID = 2**31 - 1
 STATUS_RETRIES = 20
 
 _STATE = layout.STATE_OFFSET
 _BODY = layout.BODY.size
 _SIZE = layout.SLOT_SIZE
 _RECORD_STATUS = {layout.OK: "ok", layout.ERROR: "error", layout.IGNORED: "ignored", layout.KILLED: "killed"}
-
-
-class NewerArenaError(SpoolError):
-    """The file is an arena of a version this autoinst does not know; another one will read it."""
-
-
-class Header(NamedTuple):
-    """The header page's fixed fields, in the order of layout.HEADER."""
-
-    magic: bytes
-    version: int
-    slot_size: int
-    slots: int
-    slots_offset: int
-    intern_size: int
-    pid: int
-    euid: int
-    start_time: int
-    pid_namespace: int
-    boot_id: bytes
-    machine_id: bytes
-    arena_uid: bytes
-    process_uid: bytes
-    number: int
-    created_ns: int
 
 
 class Overflow(NamedTuple):
@@ -83,28 +56,6 @@ class InFlight:
     ended: bool
 
 
-def open_private(path: str, *, owner: int | None = None, writable: bool = False) -> int:
-    """Open `path` without following a link and return its descriptor; raises SpoolError unless it is a plain file.
-
-    `owner` is the user id it must belong to (None: this process's).
-    """
-    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        fd = os.open(path, flags)
-    except OSError as error:
-        raise SpoolError(f"{path}: {error.strerror}") from error
-    found = os.fstat(fd)
-    wanted = os.geteuid() if owner is None else owner
-    if not stat.S_ISREG(found.st_mode):
-        reason = "not a regular file"
-    elif found.st_uid != wanted:
-        reason = f"belongs to user {found.st_uid}, not {wanted}"
-    else:
-        return fd
-    os.close(fd)
-    raise SpoolError(f"{path}: {reason}")
-
-
 class Arena:
     """A mapped arena. Not for the arena of this very process: closing it would drop the owner's lease."""
 
@@ -113,10 +64,11 @@ class Arena:
         self.path = path
         self.fd = fd
         self.mm: Any = buffer
-        self.header = _header(buffer, path)
+        self.header = read_header(buffer, path)
         self.uid = self.header.arena_uid
         self._first = self.header.slots_offset
         self._end = self._first + self.header.slots * _SIZE
+        self._next = 0
         self._names: list[str | None] = [None]
         self._names_at = layout.INTERN_OFFSET + layout.INTERN_COUNT.size
         info = self.description()
@@ -133,7 +85,7 @@ class Arena:
         fd = open_private(path, owner=owner, writable=writable)
         mm: mmap.mmap | None = None
         try:
-            size = _checked_size(fd, path)
+            size = checked_size(fd, path)
             mm = mmap.mmap(fd, size, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
             return cls(mm, path, fd)
         except (SpoolError, OSError, ValueError) as error:
@@ -202,17 +154,22 @@ class Arena:
     def done(self, limit: int | None = None) -> Done:
         """Return up to `limit` finished records and the slots to free once they are kept elsewhere.
 
-        A record whose checksum is wrong is counted as torn, and its slot is among those to free.
+        A record whose checksum is wrong is counted as torn, and its slot is among those to free. The next call goes on
+        where this one stopped: an owner that keeps filling the first slots would else keep the last ones waiting.
         """
         out = Done()
         states = self.states()
-        at = states.find(layout.DONE)
-        while at >= 0:
-            if limit is not None and len(out.records) >= limit:
-                out.more = True
-                break
-            self._take(at, out)
-            at = states.find(layout.DONE, at + 1)
+        start = self._next
+        for first, end in ((start, len(states)), (0, start)):
+            at = states.find(layout.DONE, first, end)
+            while at >= 0:
+                if limit is not None and len(out.records) >= limit:
+                    self._next = at
+                    out.more = True
+                    return out
+                self._take(at, out)
+                at = states.find(layout.DONE, at + 1, end)
+        self._next = 0
         return out
 
     def _take(self, slot: int, out: Done) -> None:
@@ -358,33 +315,6 @@ class Arena:
 
 
 _LINKS_AT, _LENGTH_AT, _STATUS_AT = 46, 48, 52
-
-
-def _checked_size(fd: int, path: str) -> int:
-    size = os.fstat(fd).st_size
-    if not layout.INTERN_OFFSET < size <= MAX_FILE_BYTES:
-        raise SpoolError(f"{path}: {size} bytes is no arena's size")
-    return size
-
-
-def _header(buffer: mmap.mmap | bytearray | bytes, path: str) -> Header:
-    if len(buffer) < layout.INTERN_OFFSET + layout.INTERN_COUNT.size:
-        raise SpoolError(f"{path}: {len(buffer)} bytes is too short for an arena")
-    header = Header(*layout.HEADER.unpack_from(buffer))
-    if header.magic != layout.MAGIC:
-        raise SpoolError(f"{path}: not an arena file")
-    if header.version > layout.VERSION:
-        raise NewerArenaError(f"{path}: arena version {header.version}, this autoinst reads {layout.VERSION}")
-    size = header.slots_offset + header.slots * _SIZE
-    if header.version != layout.VERSION or header.slot_size != _SIZE:
-        raise SpoolError(f"{path}: damaged header: version {header.version}, slot size {header.slot_size}")
-    if header.slots_offset != layout.INTERN_OFFSET + header.intern_size or not header.slots or size > len(buffer):
-        raise SpoolError(
-            f"{path}: damaged header: {header.slots} slots at {header.slots_offset} in {len(buffer)} bytes"
-        )
-    if header.intern_size < layout.INTERN_COUNT.size or not 0 < header.pid <= MAX_PID:
-        raise SpoolError(f"{path}: damaged header: pid {header.pid}, intern table {header.intern_size}")
-    return header
 
 
 def _plain_dict(data: bytes, crc: int) -> dict[str, Any]:

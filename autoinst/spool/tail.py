@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from autoinst.record import Event, ExceptionInfo, Frame
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from autoinst.record import Record
 
 MAX_DEPTH = 32
@@ -132,6 +134,7 @@ def fill(record: Record, content: Any) -> None:
     if type(content) is not dict:
         return
     get = content.get
+    _spelled_out(record, get)
     events = get("events")
     if events is not None:
         record.events = _events(events)
@@ -156,6 +159,19 @@ def fill(record: Record, content: Any) -> None:
     own = get("id")
     if type(own) is str and is_id(own):
         record.id = own
+
+
+def _spelled_out(record: Record, get: Callable[[str], Any]) -> None:
+    """Take the names that found no room in the arena's intern table."""
+    action = get("action")
+    if type(action) is str:
+        record.action = clean_text(action)
+        class_name, mark, method = record.action.rpartition("#")
+        record.class_name, record.method = (class_name, method) if mark else (None, None)
+    for attribute in ("queue", "name", "namespace", "rule"):
+        value = get(attribute)
+        if type(value) is str:
+            setattr(record, attribute, clean_text(value))
 
 
 _TEXTS = (

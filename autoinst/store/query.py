@@ -63,16 +63,18 @@ def jobs(con: sqlite3.Connection, names: Names, processes: Processes, wanted: Jo
     """Yield the stored jobs that `wanted` asks for, newest start first."""
     where: list[str] = []
     values: list[Any] = []
-    for column, text in (("action", wanted.action), ("queue", wanted.queue)):
+    for condition, text in (
+        ("action = ?", wanted.action),
+        ("queue = ?", wanted.queue),
+        ("site IN (SELECT id FROM site WHERE name = ?)", wanted.name),
+        ("process IN (SELECT id FROM process WHERE service = ?)", wanted.service),
+    ):
         if text is not None:
-            where.append(f"{column} = ?")
-            values.append(names.find(text) or -1)
-    if wanted.name is not None:
-        where.append("site IN (SELECT id FROM site WHERE name = ?)")
-        values.append(names.find(wanted.name) or -1)
-    if wanted.service is not None:
-        where.append("process IN (SELECT id FROM process WHERE service = ?)")
-        values.append(names.find(wanted.service) or -1)
+            number = names.find(text)
+            if not number:
+                return
+            where.append(condition)
+            values.append(number)
     for condition, value in (
         ("start >= ?", wanted.since_ns),
         ("start < ?", wanted.until_ns),
@@ -86,6 +88,8 @@ def jobs(con: sqlite3.Connection, names: Names, processes: Processes, wanted: Jo
         where.append("id BETWEEN ? AND ?")
         values.extend(_id_range(wanted.id_prefix))
     limit = wanted.limit if wanted.limit > 0 else -1
+    # The planner knows nothing of how few jobs an id means: the plus keeps it from walking all by start.
+    order = "+start" if wanted.id_prefix is not None or wanted.job_id is not None else "start"
     rows: Iterator[Any]
     if wanted.status:
         # One ordered walk a status, each on its index, merged.
@@ -93,20 +97,20 @@ def jobs(con: sqlite3.Connection, names: Names, processes: Processes, wanted: Jo
         for status in sorted(wanted.status):
             number = STATUS_NUMBERS.get(status, -1)
             more = ["status = ?"] if number == OK else ["status = ?", "status <> 1"]
-            walks.append(_select(con, [*where, *more], [*values, number], limit))
+            walks.append(_select(con, [*where, *more], [*values, number], order, limit))
         rows = heapq.merge(*walks, key=lambda row: (row[_START], row[-1]), reverse=True)
         if limit > 0:
             rows = itertools.islice(rows, limit)
     else:
-        rows = _select(con, where, values, limit)
+        rows = _select(con, where, values, order, limit)
     for row in rows:
         yield from_row(row[:-1], names, processes.texts(row[9]))
 
 
-def _select(con: sqlite3.Connection, where: list[str], values: list[Any], limit: int) -> Iterator[Any]:
+def _select(con: sqlite3.Connection, where: list[str], values: list[Any], order: str, limit: int) -> Iterator[Any]:
     condition = " AND ".join(where) or "1"
     return con.execute(
-        f"SELECT {JOB_COLUMNS}, n FROM job WHERE {condition} ORDER BY start DESC, n DESC LIMIT ?",  # noqa: S608
+        f"SELECT {JOB_COLUMNS}, n FROM job WHERE {condition} ORDER BY {order} DESC, n DESC LIMIT ?",  # noqa: S608
         [*values, limit],
     )
 

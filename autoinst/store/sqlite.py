@@ -190,6 +190,11 @@ class Store:
         """Note that an exporter has sent all jobs up to cursor `n`."""
         self._con.execute("INSERT OR REPLACE INTO cursor(exporter, n) VALUES(?,?)", (exporter, n))
 
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead log into the database file and empty the log; not inside a transaction."""
+        with self._errors():
+            self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     # -- reading -----------------------------------------------------------------------------------------------
 
     def last_seen(self, process_uid: bytes) -> int | None:
