@@ -47,7 +47,7 @@ def living():
     child.wait()
 
 
-def store_of(leader) -> Store:
+def store_of(leader: Drain) -> Store:
     assert leader.store is not None
     return leader.store
 
