@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class Script:
             code = self.module.code(compile(source, path, "exec", dont_inherit=True))
         except Exception:  # plain Python reports it
             raise ImportError(path) from None
-        stand_in = ModuleType("runpy")
+        stand_in = type(sys)("runpy")
         stand_in._run_module_as_main = _runner(code, self)  # type: ignore[attr-defined]
         self._runpy = sys.modules.get("runpy")
         sys.modules["runpy"] = stand_in

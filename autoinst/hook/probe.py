@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from types import SimpleNamespace
 
-from autoinst.hook.fields import Fields
 from autoinst.spool import layout
 from autoinst.trace import faults, notifications
 from autoinst.trace.context import Node, current, resume, suspend
@@ -21,10 +20,26 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable
     from typing import Any
 
+    from autoinst.hook.fields import Fields
     from autoinst.hook.registry import Registry, RuleState
     from autoinst.hook.target import Target
 
 STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses by a running worker
+
+
+class NoFields:
+    """The fields of a rule that has none."""
+
+    __slots__ = ("names",)
+
+    at_enter = at_exit = ()
+    when = None
+    title = body = False
+
+    def __init__(self, target: Target) -> None:
+        """Ask for `self` alone, which names the class."""
+        first = target.parameters.first
+        self.names = (first,) if target.reads_self and first else ()
 
 
 class Probe:
@@ -39,7 +54,13 @@ class Probe:
         self.rule = state.rule
         self.target = target
         self.name = state.rule.name
-        self.fields = Fields(state.rule, target, registry.unavailable)
+        if state.rule.fields:
+            # Imported with the first rule that needs it: expressions cost a start-up half a millisecond.
+            from autoinst.hook.fields import Fields
+
+            self.fields: Fields = Fields(state.rule, target, registry.unavailable)
+        else:
+            self.fields = NoFields(target)  # type: ignore[assignment]  # what is asked where there are none
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle (by value, as cloudpickle does with functions) as something inert that needs no autoinst."""

@@ -9,7 +9,6 @@ import marshal
 import os
 import sys
 import time
-import warnings as _warnings
 from _thread import get_ident
 
 from autoinst.spool import layout
@@ -107,7 +106,9 @@ class Transaction(Node):
         """
         running = cls.current()
         if isinstance(running, Transaction):
-            _warnings.warn("a transaction is already open and is used instead", RuntimeWarning, stacklevel=3)
+            import warnings
+
+            warnings.warn("a transaction is already open and is used instead", RuntimeWarning, stacklevel=3)
             return running
         self = cls(str(namespace), DEFAULT_NAME, None)
         if id is not None:
