@@ -41,7 +41,7 @@ def look():
         "ids": (os.getppid(), os.getpgrp(), os.getsid(0)),
         "stdin": sys.stdin.read(),
         "streams": [(s.encoding, s.errors, s.line_buffering) for s in (sys.stdin, sys.stdout, sys.stderr)],
-        "signals": [line for line in status if line.startswith("Sig")],
+        "signals": [line for line in status if line.startswith(("SigB", "SigI", "SigC"))],
         "threads": [line for line in status if line.startswith("Threads")],
         "descriptors": sorted(os.listdir("/proc/self/fd"))[:-1],
         "environ": {name: value for name, value in os.environ.items() if name != "PYTHONPATH"},

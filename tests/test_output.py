@@ -63,12 +63,12 @@ def test_parse_since() -> None:
 
 
 def test_recorded_text_cannot_steer_the_terminal() -> None:
-    out = Output(io.StringIO(), color=True)
+    stream = io.StringIO()
+    out = Output(stream, color=True)
     hostile = "a\033[31mb\r\n\x9bc\u202e"
     out.line(out.style(hostile, "bold"))
     out.table((Column("NAME"),), [(hostile,)])
-    written = out.stream.getvalue()  # type: ignore[attr-defined]
-    assert written.split("\n") == [
+    assert stream.getvalue().split("\n") == [
         "\033[1ma?[31mb? ?c?\033[0m",
         "\033[2mNAME\033[0m",
         "a?[31mb? ?c?",
@@ -101,7 +101,7 @@ def test_an_encoding_without_the_letters_is_no_error() -> None:
     out.line(out.status("ok") + " é")
     out.data({"é": "\udc80"})
     stream.flush()
-    assert stream.buffer.getvalue() == b'+ ok \\xe9\n{"\\xe9": "\\udc80"}\n'  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b'+ ok \\xe9\n{"\\xe9": "\\udc80"}\n'
 
 
 def test_json_of_what_json_cannot_hold() -> None:

@@ -24,7 +24,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources(folder: str, pattern: str) -> set[str]:
-    return {path.relative_to(ROOT / folder).as_posix() for path in (ROOT / folder).rglob(pattern)}
+    files = (path for path in (ROOT / folder).rglob(pattern) if path.is_file() and path.parent.name != "__pycache__")
+    return {path.relative_to(ROOT / folder).as_posix() for path in files}
 
 
 def test_wheel(built: Path) -> None:
@@ -36,8 +37,8 @@ def test_wheel(built: Path) -> None:
         metadata = archive.read(metadata_name).decode().splitlines()
         entry_points = archive.read(metadata_name.replace("METADATA", "entry_points.txt")).decode()
         boot = archive.read("autoinst/boot/sitecustomize.py")
-    package = {f"autoinst/{name}" for name in sources("autoinst", "*.py")} | {"autoinst/py.typed"}
-    package |= {"autoinst/demo/rules.yaml", "autoinst/boot/sitecustomize.py"}
+    package = {f"autoinst/{name}" for name in sources("autoinst", "*")} | {"autoinst/boot/sitecustomize.py"}
+    assert {"autoinst/py.typed", "autoinst/demo/rules.yaml"} <= package
     package |= {f"autoinst/packs/{name}" for name in sources("rules", "*.yaml")}
     assert "autoinst/packs/rq.yaml" in package
     assert {name for name in names if ".dist-info/" not in name} == package
