@@ -107,22 +107,22 @@ def work(home: str, worker: int, truth: memoryview) -> None:
             number = seq()
             began = time.time_ns()
             truth[at + ABOUT] = n + 1
-            handle = spool.begin(number, began, 1.5, head, early)
-            if handle >= 0:
+            slot = spool.begin(number, began, 1.5, head, early)
+            if slot is not None:
                 truth[at + HELD] = n + 1
             truth[at + BEGUN] = n + 1
-            if handle >= 0:
-                spool.mark_event(handle, "step.one")
+            if slot is not None:
+                spool.mark_event(slot, "step.one")
             if n % 50 == 0:
                 time.sleep(0.002)  # or the drains would see to nothing but this
-            if handle >= 0:
-                spool.mark_event(handle, "")
+            if slot is not None:
+                spool.mark_event(slot, "")
             truth[at + ENDING] = n + 1
-            if handle >= 0:
-                spool.finish(handle, time.time_ns() - began, layout.OK, 0, tail)
+            if slot is not None:
+                spool.finish(slot, number, began, time.time_ns() - began, 1.5, layout.OK, 0, tail)
             else:
                 truth[at + COUNTING] += 1
-                spool.count_only("kill.Job#perform", failed=False, duration_ns=1)
+                spool.overflow.add("kill.Job#perform", failed=False, duration_ns=1)
                 truth[at + COUNTED] += 1
             truth[at + COMPLETED] = n + 1
 

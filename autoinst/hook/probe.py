@@ -165,10 +165,10 @@ class JobProbe(Probe):
             outer = owner(node)
             if not outer.foreign():
                 if not outer.closed and not (self.nested_new and outer.name != self.name):
-                    return outer.begin_event(node, self.name, "#".join(self.target.names(values)), None)
+                    return outer.begin_event(node, self.name, self.target.names(values)[2], None)
                 parent = outer
         transaction = Transaction(self.namespace, self.name, self.where)
-        transaction.class_name, transaction.method = self.target.names(values)
+        transaction.class_name, transaction.method, transaction._action = self.target.names(values)
         transaction.named = True
         transaction.ignored = self.ignored
         transaction.site = (self, values)
@@ -176,6 +176,7 @@ class JobProbe(Probe):
             transaction.trace_id = parent.trace_id or parent.id
             transaction.parent_span_id = parent.id[16:]
         if self.fields.at_enter:
+            transaction._action = None
             self.fields.apply(transaction, self.fields.at_enter, values)
         transaction.open()
         return transaction

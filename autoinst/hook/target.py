@@ -17,6 +17,7 @@ class Target:
     """`module` and `qualname` as the rule names them; `runtime_module` is what `__module__` says (`__main__`)."""
 
     __slots__ = (
+        "action",
         "base",
         "class_name",
         "class_qualname",
@@ -38,6 +39,7 @@ class Target:
         self.base = base
         self.class_qualname, _, self.method = qualname.rpartition(".")
         self.class_name = f"{module}.{self.class_qualname}" if self.class_qualname else module
+        self.action = f"{self.class_name}#{self.method}"
         self.parameters = Parameters(code)
         # Only a function inside a class can be a method, whatever its first parameter is called.
         self.reads_self = (
@@ -51,8 +53,8 @@ class Target:
         """The exact path, `module:qualname`."""
         return f"{self.module}:{self.qualname}"
 
-    def names(self, values: tuple[Any, ...]) -> tuple[str, str]:
-        """Return the class and the method of a call; an inherited method counts for the class of its `self`."""
+    def names(self, values: tuple[Any, ...]) -> tuple[str, str, str]:
+        """Return class, method and action of a call; an inherited method counts for the class of its `self`."""
         if self.reads_self:
             first = values[0]
             kind = first if isinstance(first, type) else type(first)
@@ -60,8 +62,9 @@ class Target:
             if kind.__qualname__ != own or kind.__module__ != self.runtime_module:
                 for base in type.__getattribute__(kind, "__mro__"):
                     if base.__qualname__ == own and base.__module__ == self.runtime_module:
-                        return describe(kind), self.method
-        return self.class_name, self.method
+                        name = describe(kind)
+                        return name, self.method, f"{name}#{self.method}"
+        return self.class_name, self.method, self.action
 
     def is_instance(self, values: tuple[Any, ...]) -> bool:
         """Return whether the call's `self` or `cls` is of a class derived from the rule's `subclass_of`."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Descriptors are moved up here, away from the numbers a program counts on.
 HIGH_DESCRIPTOR = 256
+LOCK_WAIT = 0.1  # seconds
 FIRST_INTERN_SIZE = 6144
 INTERN_SIZE = 65536
 
@@ -125,7 +126,10 @@ class Arena:
         if len(data) > layout.INTERN_MAX_BYTES:
             self.crowded = self.crowded or not reserve
             return 0
-        with self._lock:
+        # Bounded: a signal handler's job may come while its own thread is in here.
+        if not self._lock.acquire(timeout=LOCK_WAIT):
+            return 0
+        try:
             found = self.ids.get(text)
             if found is not None:
                 return found
@@ -141,6 +145,8 @@ class Arena:
             layout.INTERN_COUNT.pack_into(self.mm, layout.INTERN_OFFSET, number)
             self.ids[text] = number
             return number
+        finally:
+            self._lock.release()
 
     def write_status(self, status: dict[str, Any]) -> bool:
         """Store the process's rule statuses; return whether they fit. A reader sees the old ones or the new ones."""

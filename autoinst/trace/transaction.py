@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from autoinst.spool.writer import Head
+    from autoinst.spool.writer import Head, Slot, Spool
     from autoinst.trace.sanitize import Sanitizer
 
 BACKGROUND_JOB = "background_job"
@@ -72,7 +72,8 @@ class Transaction(Node):
     parent_span_id: str | None = None
     _event_text = 0
     _given_id: str | None = None
-    _handle = -1
+    _action: str | None = None  # spelled out beforehand by a rule's target
+    _slot: Slot | None = None  # None: only counted
 
     def __init__(self, namespace: str, name: str, rule: str | None) -> None:
         """Start the clocks; nothing is stored before `open`."""
@@ -155,8 +156,8 @@ class Transaction(Node):
             return
         self.closed = True
         leave(self)
-        if self._handle >= 0 and not self.foreign():
-            self._recorder.spool.discard(self._handle)
+        if self._slot is not None and not self.foreign():
+            self._recorder.spool.discard(self._slot)
 
     @staticmethod
     def is_ignored_exception(exception: BaseException) -> bool:
@@ -171,7 +172,7 @@ class Transaction(Node):
         if self._given_id is not None:
             return self._given_id
         spool = self._recorder.spool
-        uid = spool.uid if self._handle < 0 else spool.uid_of(self._handle)
+        uid = spool.uid if self._slot is None else spool.uid_of(self._slot)
         return layout.record_id(uid, self._seq)
 
     @property
@@ -288,8 +289,8 @@ class Transaction(Node):
                 title = title[:MAX_TITLE]
                 self._event_text += len(title)
             events.append([name, title, body, started - self.started, -1, parent.event if parent.event >= 0 else -1])
-        if self._handle >= 0 and not self.foreign():
-            self._recorder.spool.mark_event(self._handle, name)
+        if self._slot is not None and not self.foreign():
+            self._recorder.spool.mark_event(self._slot, name)
         enter(node)
         return node
 
@@ -304,29 +305,36 @@ class Transaction(Node):
             entry[EVENT_DURATION] = _clock() - node.started
             if body is not None:
                 entry[2] = body[:MAX_BODY]
-        if self._handle >= 0 and not self.foreign():
+        if self._slot is not None and not self.foreign():
             parent = node.parent
             name = events[parent.event][0] if events and parent is not None and parent.event >= 0 else ""
-            self._recorder.spool.mark_event(self._handle, name)
+            self._recorder.spool.mark_event(self._slot, name)
 
     # -- storing ----------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Claim a slot with what is known so far and make the transaction current."""
+        action = self._action or self.action
+        head = (action, self.queue, self.attempts, self.namespace, self.name, self.rule, self._thread)
         tail = self._tail(final=False) if self.details or self.tags or self.enqueued_ns or self.trace_id else b""
-        self._handle = self._recorder.spool.begin(self._seq, self.started_ns, self.queue_time, self._head(), tail)
+        self._slot = self._recorder.spool.begin(self._seq, self.started_ns, self.queue_time, head, tail)
         self.token = current.set(self)
 
     def amend(self) -> None:
         """Bring the slot up to date, for the case that the process dies before the job ends."""
-        if self.closed or self._handle < 0 or self.foreign():
+        if self.closed or self._slot is None or self.foreign():
             return
-        self._recorder.spool.amend(
-            self._handle, self._seq, self.started_ns, self.queue_time, self._head(), self._tail(final=False)
+        head: Head = (
+            self.action,
+            self.queue,
+            self.attempts,
+            self.namespace,
+            self.name,
+            self.rule,
+            self._thread,
         )
-
-    def _head(self) -> Head:
-        return self.action, self.queue, self.attempts, self.namespace, self.name, self.rule, self._thread
+        tail = self._tail(final=False)
+        self._slot = self._recorder.spool.amend(self._slot, self._seq, self.started_ns, self.queue_time, head, tail)
 
     def finish(self, status: int) -> None:
         """Store the record with `status` (UNSET: ok, or what the exception says) and leave the context."""
@@ -335,30 +343,32 @@ class Transaction(Node):
         duration = _clock() - self.started
         self.closed = True
         leave(self)
-        if self.foreign():
+        recorder = self._recorder
+        if self.generation != recorder.generation or recorder.spool.pid != _getpid():
             return
         try:
-            self._store(duration, status)
+            self._store(recorder.spool, duration, status)
         except BaseException as error:
             # A signal handler's exception may land in here: the record is stored all the same, then it goes on.
-            self._store(duration, status)
-            if isinstance(error, Exception) and faults.is_ours(error):
+            if self._slot is not None and recorder.spool.is_running(self._slot):
+                self._store(recorder.spool, duration, status)
+            if faults.is_ours(error):
                 return
             raise
 
-    def _store(self, duration: int, status: int) -> None:
+    def _store(self, spool: Spool, duration: int, status: int) -> None:
         exception = self.exception
         if status == layout.UNSET:
             status = layout.OK if exception is None else self._status(exception)
-        spool = self._recorder.spool
-        if self._handle < 0:
-            spool.count_only(self.action, status == layout.ERROR, duration)
+        slot = self._slot
+        if slot is None:
+            spool.overflow.add(self.action, status == layout.ERROR, duration)
             return
         bare = exception is None and not (self.events or self.details or self.tags or self.enqueued_ns or self.trace_id)
         tail = b"" if bare else self._tail(final=True)
         if spool.crowded:
             tail = self._spell_out(tail)
-        spool.finish(self._handle, duration, status, self.flags, tail)
+        spool.finish(slot, self._seq, self.started_ns, duration, self.queue_time, status, self.flags, tail)
 
     def _status(self, exception: BaseException) -> int:
         ignored = self.ignored
