@@ -31,7 +31,10 @@ else
 fi
 
 # The interpreter behind an active virtual environment, which may be the very one to be made.
-python=$("$python" -c 'import sys; print(getattr(sys, "_base_executable", None) or sys.executable)')
+python=$("$python" -c '
+import os, sys
+base = os.path.join(sys.base_prefix, "bin", "python%d.%d" % sys.version_info[:2])
+print(base if os.path.exists(base) else sys.executable)')
 
 # Debian keeps ensurepip, without which a virtual environment has no pip, in a package of its own.
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

@@ -16,7 +16,9 @@ _here = os.path.dirname(os.path.abspath(__file__))
 _checkout = os.path.dirname(_here)
 
 sys.path[:] = [_entry for _entry in sys.path if os.path.abspath(_entry) != _here]
-sys.path_importer_cache.pop(_here, None)
+for _entry in list(sys.path_importer_cache):
+    if isinstance(_entry, str) and os.path.abspath(_entry) == _here:
+        del sys.path_importer_cache[_entry]
 
 if sys.version_info >= (3, 10):
     # A relative entry would not be found any more by the children of a program that changes its directory.

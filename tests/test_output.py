@@ -56,6 +56,7 @@ def test_parse_since() -> None:
     assert parse_since("2027-01-15T08:00:00Z", now) == now
     assert parse_since("2027-01-15T09:00:00+01:00", now) == now
     assert parse_since("9999-12-31", now) == 2**63 - 1
+    assert parse_since("0001-01-01", now) == 0
     assert parse_since("999999999999w", now) == 0
     for text in ("", "x", "5", "5 parsecs", "2027-13-01"):
         with pytest.raises(ValueError, match="neither a span"):

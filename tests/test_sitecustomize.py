@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -125,9 +126,8 @@ def test_disabled_installs_nothing(folder: Path, tmp_path: Path) -> None:
 
 def without_autoinst() -> str:
     """Return the interpreter this virtual environment was made from."""
-    base = getattr(sys, "_base_executable", sys.executable)
-    assert base != sys.executable, "the tests run in a virtual environment"
-    return str(base)
+    assert sys.base_prefix != sys.prefix, "the tests run in a virtual environment"
+    return os.path.join(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info[:2]))
 
 
 def test_silent_where_autoinst_is_not_installed(folder: Path, tmp_path: Path) -> None:

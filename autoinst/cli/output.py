@@ -35,6 +35,7 @@ STATUS_MARKS = {
 }
 GAP = "  "
 NS = 1_000_000_000
+EPOCH_YEAR = 1970
 LATEST_NS = 2**63 - 1  # what the store can hold
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -249,7 +250,10 @@ def parse_since(text: str, now_ns: int) -> int:
         moment = dt.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
     except ValueError:
         raise ValueError(f"{text!r} is neither a span such as 15m, 2h or 3d, nor an ISO time") from None
-    return min(max(0, int(moment.astimezone().timestamp()) * NS), LATEST_NS)
+    try:
+        return min(max(0, int(moment.timestamp()) * NS), LATEST_NS)
+    except (ValueError, OverflowError, OSError):  # the first and the last days a datetime can name
+        return 0 if moment.year < EPOCH_YEAR else LATEST_NS
 
 
 def message(text: str) -> None:
