@@ -295,6 +295,8 @@ class EnrichProbe(Probe):
 class _Watch(Node):
     """A call of an `enrich` rule in progress; it is never the context's current node."""
 
+    __slots__ = ("values",)
+
     def __init__(self, transaction: Transaction, values: tuple[Any, ...]) -> None:
         self.transaction = transaction
         self.values = values

@@ -20,13 +20,15 @@ MAX_TITLE = 200
 class Node:
     """An open transaction or event as the context sees it; `saved` and `token` serve generators' yields."""
 
+    __slots__ = ("event", "parent", "saved", "started", "token", "transaction")
+
     # Index of the event in the transaction, -1 for the transaction itself, -2 for an event that is only counted.
     event: int
+    parent: Node | None
+    saved: Node | None
     started: int
+    token: Token[Node | None] | None
     transaction: Transaction | None
-    parent: Node | None = None
-    saved: Node | None = None
-    token: Token[Node | None] | None = None
 
 
 current: ContextVar[Node | None] = ContextVar("autoinst", default=None)

@@ -44,12 +44,15 @@ _subscribers: list[tuple[str, Subscriber]] = []
 class Pending(Node):
     """A `perform_job*` notification that began outside a transaction: one created inside takes its payload."""
 
+    __slots__ = ("name", "payload")
+
     closed = True  # as a transaction it takes no events
-    event = -2
-    transaction = None
 
     def __init__(self, name: str, payload: dict[str, Any]) -> None:
         """Remember the notification."""
+        self.event = -2
+        self.transaction = None
+        self.parent = self.saved = self.token = None
         self.name = name
         self.payload = payload
 

@@ -49,31 +49,39 @@ def _null(*_arguments: Any) -> NullTransaction:
 class Transaction(Node):
     """One run of a job. `Transaction.create` starts one; a matching rule does so by itself."""
 
-    # Defaults stand in the class: a job sets only what it has, which halves the cost of making a transaction.
-    event = -1
-    transaction = None  # itself, by `owner`: a reference to itself would wait for the garbage collector
-    named = False
-    class_name: str | None = None
-    method: str | None = None
-    queue: str | None = None
-    queue_time = NAN  # ms
-    enqueued_ns = 0
-    attempts = 0
-    events: list[list[Any]] | None = None
-    dropped_events = 0
-    details: dict[str, Any] | None = None
-    tags: dict[str, Any] | None = None
-    exception: BaseException | None = None
-    ignored: tuple[str, ...] | None = None
-    flags = 0
-    closed = False
-    site: tuple[Any, tuple[Any, ...]] | None = None
-    trace_id: str | None = None
-    parent_span_id: str | None = None
-    _event_text = 0
-    _given_id: str | None = None
-    _action: str | None = None  # spelled out beforehand by a rule's target
-    _slot: Slot | None = None  # None: only counted
+    # Slots, and each set in __init__: a default in the class would cost a lookup by name at every read.
+    __slots__ = (
+        "_action",
+        "_event_text",
+        "_given_id",
+        "_recorder",
+        "_seq",
+        "_slot",
+        "_thread",
+        "attempts",
+        "class_name",
+        "closed",
+        "details",
+        "dropped_events",
+        "enqueued_ns",
+        "events",
+        "exception",
+        "flags",
+        "generation",
+        "ignored",
+        "method",
+        "name",
+        "named",
+        "namespace",
+        "parent_span_id",
+        "queue",
+        "queue_time",
+        "rule",
+        "site",
+        "started_ns",
+        "tags",
+        "trace_id",
+    )
 
     def __init__(self, namespace: str, name: str, rule: str | None) -> None:
         """Start the clocks; nothing is stored before `open`."""
@@ -84,9 +92,34 @@ class Transaction(Node):
             spool = recorder.spool
         self._recorder = recorder
         self.generation = recorder.generation
+        self.event = -1
+        self.transaction = None  # itself, by `owner`: a reference to itself would wait for the garbage collector
+        self.parent = self.saved = self.token = None
         self.namespace = namespace
         self.name = name
         self.rule = rule
+        self.named = False
+        self.class_name: str | None = None
+        self.method: str | None = None
+        self._action: str | None = None  # spelled out beforehand by a rule's target
+        self.queue: str | None = None
+        self.queue_time = NAN  # ms
+        self.enqueued_ns = 0
+        self.attempts = 0
+        self.events: list[list[Any]] | None = None
+        self.dropped_events = 0
+        self._event_text = 0
+        self.details: dict[str, Any] | None = None
+        self.tags: dict[str, Any] | None = None
+        self.exception: BaseException | None = None
+        self.ignored: tuple[str, ...] | None = None
+        self.flags = 0
+        self.closed = False
+        self.site: tuple[Any, tuple[Any, ...]] | None = None
+        self.trace_id: str | None = None
+        self.parent_span_id: str | None = None
+        self._given_id: str | None = None
+        self._slot: Slot | None = None  # None: only counted
         self._seq = spool.next_seq()
         threading = _modules.get("threading")
         self._thread = "MainThread" if threading is None else _thread_name(threading)
@@ -273,6 +306,7 @@ class Transaction(Node):
         node = Node()
         node.transaction = self
         node.parent = parent
+        node.saved = node.token = None
         node.started = started = _clock()
         events = self.events
         if events is None:
