@@ -1,7 +1,8 @@
 """Compiled rules kept on disk, so that a worker reads no YAML: one marshal file for each set of rules files.
 
 A cache file is good while every file and folder that the rules came from has the same inode, size and times. It lies in
-AUTOINST_HOME, or else in a folder of the user's own below the temporary folder; a file of somebody else is never read.
+AUTOINST_HOME, or else in a folder of the user's own below the temporary folder. Marshal trusts what it reads, so a file
+that somebody else owns or may write is never read, and a checksum finds damage.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ class Node:
     style: str = ""
     items: list[Node] = field(default_factory=list)
     entries: list[tuple[Node, Node]] = field(default_factory=list)
+    has_unknown: bool = False  # a key nobody knows was told of: one that is missing then need not be
 
     @property
     def is_empty(self) -> bool:

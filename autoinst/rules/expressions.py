@@ -100,7 +100,8 @@ def _compile(source: str, names: tuple[str, ...]) -> Callable[..., Any]:
     for at in range(1, len(pieces), 2):
         name = pieces[at]
         pieces[at] = f"v_{name}" if name in names else f"_missing({name!r})"
-    parameters = ", ".join([f"v_{name}" for name in names])
+    # a parameter of the function may be called `result`: of two values of a name the first counts
+    parameters = ", ".join([f"v_{name}" if names.index(name) == at else f"w_{at}" for at, name in enumerate(names)])
     text = (
         f"def read({parameters}):\n try:\n  return {''.join(pieces)}\n"
         " except _FAILURES as error:\n  failure = error\n raise _failed(failure)"

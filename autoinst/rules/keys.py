@@ -111,7 +111,12 @@ LONG_FORM = (
     Key("value", "value", "The value itself: text, an expression, or a list of alternatives. Required."),
     Key("unit", "choice", "Unit of a number that is a time; by its magnitude if left out.", choices=UNITS),
     Key("naive", "choice", "What a time without a zone is; `utc` if left out.", choices=NAIVE),
-    Key("at", "choice", "Read before the call or after it.", choices=AT),
+    Key(
+        "at",
+        "choice",
+        "Read before the call or after it; not for `when`, `title` and `body`, which are read before.",
+        choices=AT,
+    ),
 )
 
 

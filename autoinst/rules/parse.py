@@ -83,6 +83,7 @@ class Parser:
             elif name not in known:
                 hint = nearest(name, known) or f"it may have {', '.join(known)}"
                 self.report(key, f"unknown key {quote(name)} in {what}", hint)
+                node.has_unknown = True
             elif self.pack is not None and what == "a rules file" and not known[name].in_packs:
                 self.report(key, f"{quote(name)} may not be in a pack")
             else:
@@ -261,12 +262,12 @@ class Parser:
             return ()
         form = forms[0] if forms else ("subclass_of" if "subclass_of" in entries else "")
         if not form:
-            self.report(
-                node, "the rule does not say what it means", "give it 'class' and 'methods', 'function', or 'module'"
-            )
+            if not node.has_unknown:
+                hint = "give it 'class' and 'methods', 'function', or 'module'"
+                self.report(node, "the rule does not say what it means", hint)
             return ()
         path = self.path(entries[form], f"'{form}'")
-        names = self._names(entries, form, narrowed)
+        names = self._names(node, entries, form, narrowed)
         if path is None or names is None:
             return ()
         if is_everything(path) and all(is_everything(name) for name in names) and not narrowed:
@@ -274,20 +275,20 @@ class Parser:
                 entries[form], "the rule would match every function of everything", "name a module, class or function"
             )
             return ()
-        if "subclass_of" in entries and form != "class":
-            # Wherever a subclass may be defined: the probe asks at each call whether `self` is one.
-            return tuple((path if form == "module" else "**", f"**.{name}", False) for name in names)
-        if form == "module":
+        if form == "module" and "subclass_of" not in entries:
             return tuple((path, name, False) for name in names)
-        whole_paths = [path] if form == "function" else [f"{path}.{name}" for name in names]
-        if ":" not in path and "." not in path and not is_everything(path):
+        if form != "module" and ":" not in path and "." not in path and not is_everything(path):
             self.report(
                 entries[form], f"{quote(path)} has no module", f"write its module before it: some.module.{path}"
             )
-        least = 1 if form == "function" else 2
-        return tuple(target for whole in whole_paths for target in split_path(whole, least))
+        if form in ("module", "subclass_of"):
+            # Wherever a subclass may be defined: the probe asks at each call whether `self` is one.
+            return tuple((path if form == "module" else "**", f"**.{name}", False) for name in names)
+        if form == "function":
+            return split_path(path)
+        return tuple(target for name in names for target in split_path(f"{path}.{name}", 2))
 
-    def _names(self, entries: dict[str, Node], form: str, narrowed: bool) -> list[str] | None:
+    def _names(self, node: Node, entries: dict[str, Node], form: str, narrowed: bool) -> list[str] | None:
         """Return the patterns of function names that go with the rule's `form`, None where they are wrong."""
         key = {"class": "methods", "subclass_of": "methods", "module": "functions", "function": ""}[form]
         if form == "module" and "methods" in entries and "subclass_of" in entries:
@@ -302,18 +303,19 @@ class Parser:
         if key not in entries:
             if form == "module" and narrowed:
                 return ["**"]
-            self.report(entries[form], f"'{form}' needs '{key}'", f"write {key}: [name, ...]")
+            if not node.has_unknown:
+                self.report(entries[form], f"'{form}' needs '{key}'", f"write {key}: [name, ...]")
             return None
-        node = entries[key]
-        found = self.paths(node, f"'{key}'")
+        given = entries[key]
+        found = self.paths(given, f"'{key}'")
         if not found:
-            if node.kind == "list" and not node.items:
-                self.report(node, f"'{key}' is empty")
+            if given.kind == "list" and not given.items:
+                self.report(given, f"'{key}' is empty")
             return None
-        for item, name in zip(node.items, found, strict=False):
+        for item, name in zip(given.items, found, strict=False):
             if ":" in name:
                 self.report(item, f"{quote(name)} is not the name of a function")
-        return [f"**.{name}" for name in found] if form == "module" and key == "methods" else list(found)
+        return list(found)
 
 
 def _dotted(path: str | None) -> str | None:

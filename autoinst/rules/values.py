@@ -18,6 +18,7 @@ INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?")
 MAX_ALTERNATIVES = 20
 SINGLE = ("when", "title", "body", "exception")
+EARLY = ("when", "title", "body")  # needed before the call
 
 
 class ValueReader:
@@ -69,7 +70,8 @@ class ValueReader:
         entries = parser.entries(node, keys.by_name(keys.LONG_FORM), f"the long form of '{name}'")
         value = entries.get("value")
         if value is None:
-            parser.report(node, f"the long form of '{name}' needs 'value'")
+            if not node.has_unknown:
+                parser.report(node, f"the long form of '{name}' needs 'value'")
             return None
         given: dict[str, str] = {}
         for key in keys.LONG_FORM[1:]:
@@ -80,7 +82,8 @@ class ValueReader:
                 hint = f"it may be {', '.join(key.choices)}"
                 parser.report(choice, f"'{key.name}' cannot be {choice.describe()}", hint)
             elif not self._applies(name, key.name):
-                parser.report(choice, f"'{key.name}' is for times, '{name}' is none")
+                why = "is for times" if key.name != "at" else "is for values that may wait"
+                parser.report(choice, f"'{key.name}' {why}, '{name}' is none")
             else:
                 given[key.name] = choice.text
         return self._made(parser, name, node, value, given, unsafe)
@@ -88,7 +91,7 @@ class ValueReader:
     @staticmethod
     def _applies(name: str, option: str) -> bool:
         if option == "at":
-            return True
+            return name not in EARLY
         return name in keys.TIMES or (name == "queue_time" and option == "unit")
 
     def _made(
@@ -100,8 +103,11 @@ class ValueReader:
         source, literal, names = found
         late = AT_EXIT.intersection(names)
         at = given.get("at") or ("exit" if late or (unsafe and source is not None) else "enter")
+        if name in EARLY:
+            at = "enter"
         if at == "enter" and late:
-            parser.report(node, f"'{name}' reads '{min(late)}', which is not there at enter", "leave out 'at: enter'")
+            hint = "leave out 'at: enter'" if "at" in given else None
+            parser.report(node, f"'{name}' reads '{min(late)}', which is not there before the call", hint)
             return None
         if name in ("when", "exception") and source is None:
             parser.report(value, f"'{name}' must be an expression, not {value.describe()}", 'write "${...}"')
