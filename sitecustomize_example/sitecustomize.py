@@ -17,7 +17,7 @@ _checkout = os.path.dirname(_here)
 
 sys.path[:] = [_entry for _entry in sys.path if os.path.abspath(_entry) != _here]
 for _entry in list(sys.path_importer_cache):
-    if isinstance(_entry, str) and os.path.abspath(_entry) == _here:
+    if isinstance(_entry, str) and os.path.abspath(_entry) == _here:  # type: ignore[redundant-expr]
         del sys.path_importer_cache[_entry]
 
 if sys.version_info >= (3, 10):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -55,10 +56,9 @@ def test_demo_shows_the_jobs_and_where_to_look(tmp_path: Path) -> None:
     assert len(commands) == 5
     for command in commands:
         shown = subprocess.run(
-            ["bash", "-c", command.replace("autoinst ", f"{AUTOINST} ")],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=True,
+            ["bash", "-c", command], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
         )
         assert shown.stdout
+    on_path = env | {"PATH": f"{os.path.dirname(AUTOINST)}:{env['PATH']}"}
+    done = subprocess.run([AUTOINST, "demo"], env=on_path, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "/home autoinst show " in done.stdout

@@ -73,9 +73,17 @@ def copy_program(home: str) -> tuple[str, str]:
     return os.path.join(folder, "rules.yaml"), os.path.join(folder, "worker.py")
 
 
+def own_command() -> str:
+    """Return what to type for this autoinst: its name if PATH leads to it, else its path."""
+    beside = os.path.join(os.path.dirname(sys.executable), "autoinst")
+    if not os.path.isfile(beside) or shutil.which("autoinst") == beside:
+        return "autoinst"
+    return os.path.relpath(beside) if beside.startswith(os.getcwd() + os.sep) else beside
+
+
 def say_where_to_look(out: Output, home: str, records: list[Record]) -> None:
     """Write the commands that show more of these records."""
-    prefix = f"AUTOINST_HOME={shlex.quote(home)} autoinst"
+    prefix = f"AUTOINST_HOME={shlex.quote(home)} {shlex.quote(own_command())}"
     commands = [(f"{prefix} jobs --status error,killed", "what went wrong")]
     for status, about in (("error", "its backtrace and what happened inside"), ("killed", "what a killed job left")):
         record = next((record for record in records if record.status == status), None)
