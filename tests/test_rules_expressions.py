@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import datetime as dt
 import enum
 import functools
 import math
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoinst.rules.expressions import Unavailable, compile_field, duration_ns, time_ns
+from autoinst.rules.expressions import Unavailable, compile_field
 from autoinst.rules.model import Field
 from autoinst.rules.translate import ExpressionError, split, translate
 
@@ -400,156 +399,3 @@ def test_text_methods_do_not_blow_up() -> None:
     for code in ("x.replace('', y)", "x.replace('a', y).replace('a', y)"):
         with pytest.raises(Unavailable):
             evaluate("${" + code + "}", x="a" * 5000, y="b" * 4000)
-
-
-UTC = dt.timezone.utc
-NAIVE_MIN, NAIVE_MAX = (dt.datetime.combine(day, dt.time(0)) for day in (dt.date.min, dt.date.max))
-NOON = dt.datetime(2024, 5, 6, 12, 0, 0, 250_000, tzinfo=UTC)
-NOON_NS = 1_714_996_800_250_000_000
-
-
-@pytest.mark.parametrize(
-    ("value", "options", "expected"),
-    [
-        (NOON, {}, NOON_NS),
-        (NOON.astimezone(dt.timezone(dt.timedelta(hours=5, minutes=30))), {}, NOON_NS),
-        (NOON.replace(tzinfo=None), {}, NOON_NS),
-        (NOON.replace(tzinfo=None), {"naive": "utc"}, NOON_NS),
-        ("2024-05-06T12:00:00.25Z", {}, NOON_NS),
-        ("2024-05-06 17:30:00.250+05:30", {}, NOON_NS),
-        ("2024-05-06T12:00:00.250000123-0000", {}, NOON_NS),
-        (b"2024-05-06T12:00:00,25+00", {}, NOON_NS),
-        ("2024-05-06T12:00", {}, NOON_NS - 250_000_000),
-        ("2024-05-06", {}, NOON_NS - 250_000_000 - 12 * 3600 * 10**9),
-        (NOON_NS / 1e9, {}, NOON_NS),
-        (1_714_996_800, {}, NOON_NS - 250_000_000),
-        (1_714_996_800_250, {}, NOON_NS),
-        (1_714_996_800_250_000, {}, NOON_NS),
-        (NOON_NS, {}, NOON_NS),
-        ("1714996800250", {}, NOON_NS),
-        ("1714996800.25", {}, NOON_NS),
-        (5, {"unit": "s"}, 5 * 10**9),
-        (5.5, {"unit": "ms"}, 5_500_000),
-        (5, {"unit": "ns"}, 5),
-    ],
-)
-def test_times_in_every_form(value: Any, options: dict[str, Any], expected: int) -> None:
-    assert time_ns(value, **options) == expected
-
-
-def test_naive_local_times_follow_the_zone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
-    monkeypatch.setenv("TZ", "EST+5")
-    time.tzset()
-    try:
-        assert time_ns(NOON.replace(tzinfo=None), naive="local") == NOON_NS + 5 * 3600 * 10**9
-        assert time_ns("2024-05-06T12:00:00.25", naive="local") == NOON_NS + 5 * 3600 * 10**9
-        assert time_ns(NOON, naive="local") == NOON_NS
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-
-
-def test_a_timedelta_is_how_long_ago() -> None:
-    import time
-
-    before = time.time_ns()
-    found = time_ns(dt.timedelta(seconds=60))
-    assert before - 60 * 10**9 <= found <= time.time_ns() - 60 * 10**9
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        float("nan"),
-        float("inf"),
-        -float("inf"),
-        -1,
-        0,
-        5,
-        10**30,
-        1e300,
-        True,
-        None,
-        "",
-        "soon",
-        "9" * 80,
-        b"\xff",
-        [],
-        dt.date(2024, 1, 1),
-        NAIVE_MIN,
-        NAIVE_MAX,
-        dt.datetime.max.replace(tzinfo=UTC),
-        dt.timedelta.max,
-        dt.timedelta.min,
-        "2024-13-01",
-        "2024-01-01T99:00",
-    ],
-)
-def test_what_is_no_time_is_unavailable(value: Any) -> None:
-    for naive in (None, "utc", "local"):
-        with pytest.raises(Unavailable):
-            time_ns(value, None, naive)
-
-
-def test_a_broken_zone_is_unavailable() -> None:
-    class Zone(dt.tzinfo):
-        def dst(self, when: dt.datetime | None) -> dt.timedelta:
-            raise RuntimeError
-
-        def tzname(self, when: dt.datetime | None) -> str:
-            raise RuntimeError
-
-        def utcoffset(self, when: dt.datetime | None) -> dt.timedelta:
-            raise RuntimeError
-
-    with pytest.raises(Unavailable, match="zone raised RuntimeError"):
-        time_ns(dt.datetime(2024, 1, 1, tzinfo=Zone()))
-
-
-@given(
-    st.one_of(
-        st.floats(), st.integers(), st.text(max_size=70), st.binary(max_size=70), st.datetimes(), st.timedeltas()
-    ),
-    st.sampled_from([None, "s", "ms", "us", "ns"]),
-    st.sampled_from([None, "utc", "local"]),
-)
-def test_time_ns_gives_a_storable_number_or_is_unavailable(value: Any, unit: str | None, naive: str | None) -> None:
-    try:
-        found = time_ns(value, unit, naive)
-    except Unavailable:
-        return
-    assert type(found) is int
-    assert 0 < found < 2**63
-
-
-@given(
-    st.datetimes(
-        min_value=NOON.replace(year=1971, tzinfo=None),
-        max_value=NOON.replace(year=2200, tzinfo=None),
-        timezones=st.just(UTC),
-    )
-)
-def test_datetimes_and_their_iso_text_are_exact(moment: dt.datetime) -> None:
-    exact = (moment - dt.datetime(1970, 1, 1, tzinfo=UTC)) // dt.timedelta(microseconds=1) * 1000
-    assert time_ns(moment) == time_ns(moment.isoformat()) == exact
-
-
-def test_durations() -> None:
-    assert duration_ns(12.5) == 12_500_000
-    assert duration_ns(2, "s") == 2 * 10**9
-    assert duration_ns(dt.timedelta(milliseconds=-3)) == -3_000_000
-    assert duration_ns("7") == 7_000_000
-    for wrong in (float("nan"), 1e30, None, True, "x", object(), dt.timedelta.max):
-        with pytest.raises(Unavailable):
-            duration_ns(wrong)
-
-
-def test_ms_is_for_times_and_timedeltas() -> None:
-    assert evaluate("${ms(t)}", t=NOON) == NOON_NS / 1e6
-    assert evaluate("${ms(t)}", t=dt.timedelta(seconds=2)) == 2000.0
-    assert evaluate("${ms(t, 's')}", t=5) == 5000.0
-    assert evaluate("${max(ms(a), ms(b))}", a=NOON, b=1_714_996_801) == 1_714_996_801_000.0
-    with pytest.raises(Unavailable):
-        evaluate("${ms(t, 'weeks')}", t=5)

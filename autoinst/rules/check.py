@@ -133,9 +133,14 @@ class _Checker:
         top, _, rest = name.partition(".")
         if not self._has(module, top):
             return False
-        # a nested name is only told of where the class around it is plain to see
-        owner = module.classes.get(name.rpartition(".")[0]) if rest else None
-        return not rest or owner is None or bool(owner.bases) or name.rpartition(".")[2] in owner.bound
+        if not rest:
+            return True
+        # a nested name is only told of where the function or class around it is plain to see
+        around, _, last = name.rpartition(".")
+        if around.removesuffix(".<locals>") in module.functions:
+            return False
+        owner = module.classes.get(around)
+        return owner is None or bool(owner.bases) or last in owner.bound
 
     def _extension(self, node: Node, module: Module) -> None:
         self.document.report(node, f"{quote(module.name)} is a C extension: its functions cannot be watched")
@@ -258,7 +263,7 @@ class _Checker:
                     in_class = in_class and qualname.rpartition(".")[0] in module.classes
         if functions:
             self._parameters(rule, nodes, functions, node.text, in_class)
-        if any(m.is_open for m in modules) or rule.subclass_of or rule.decorated_by:
+        if not all(m.is_source for m in modules) or rule.subclass_of or rule.decorated_by:
             return
         self._unused(node, nodes, modules, bool(functions))
 
