@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from autoinst.store.attempts import Attempts
 from autoinst.store.failures import Failures
 from autoinst.store.records import JOB_COLUMNS, KILLED, RUNNING, STATUS_NUMBERS, to_row
 from autoinst.store.rollups import Rollups
@@ -38,18 +39,21 @@ class Inserter:
         self._names = names
         self.rollups = Rollups(con)
         self.failures = Failures(con)
+        self.attempts = Attempts(con)
         self._errors: list[tuple[int, int, bytes, str]] = []
 
     def forget(self) -> None:
         """Drop what is not stored yet, after a rollback."""
         self.rollups.forget()
         self.failures.forget()
+        self.attempts.forget()
         self._errors.clear()
 
     def flush(self) -> None:
         """Store the totals that the inserted records add up to."""
         self.rollups.flush()
         self.failures.count(self._errors)
+        self.attempts.flush()
         self._errors.clear()
 
     def insert(self, records: Sequence[Record], process: int) -> Inserted:
@@ -68,6 +72,8 @@ class Inserter:
                 message = record.exception.message
                 action = self._names.site(record)[1]
                 error = self.failures.number(record.exception, action, record.started_ns, bytes.fromhex(record.id))
+            if record.tags:
+                self.attempts.note(record)
             rows.append(to_row(record, self._names, process, error))
             messages.append(message)
         found = self._con.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job'").fetchone()
