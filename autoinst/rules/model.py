@@ -273,22 +273,4 @@ class RuleSet:
         return known
 
 
-NO_INDEXES
-        known = self._memo.get(module)
-        if known is None:
-            known = self._find(module, found)
-        return known
-
-    def _find(self, module: str, exact: tuple[int, ...]) -> tuple[Rule, ...]:
-        from autoinst.rules.match import matches
-
-        found = set(exact)
-        for candidates in (self._heads.get(module.partition(".")[0], ()), self._anywhere):
-            found.update(index for pattern, index in candidates if matches(pattern, module))
-        if len(self._memo) >= MEMO_MAX:
-            self._memo.clear()
-        known = self._memo[module] = tuple(self._rule(index) for index in sorted(found))
-        return known
-
-
 NO_INDEXES: tuple[int, ...] = ()
