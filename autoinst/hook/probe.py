@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from autoinst.hook.registry import Registry, RuleState
     from autoinst.hook.target import Target
 
+_current = current.get
+_subscribers = notifications.subscribers
 STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses by a running worker
 
 
@@ -159,25 +161,23 @@ class JobProbe(Probe):
 
     def begin(self, values: tuple[Any, ...]) -> Node:
         """Open the transaction and store what the rule reads at the start."""
-        node = current.get()
-        parent = None
+        node = _current()
+        transaction = Transaction(self.namespace, self.name, self.where)
         if node is not None and type(node) is not Pending:
             outer = owner(node)
             if not outer.foreign():
                 if not outer.closed and not (self.nested_new and outer.name != self.name):
                     return outer.begin_event(node, self.name, self.target.names(values)[2], None)
-                parent = outer
-        transaction = Transaction(self.namespace, self.name, self.where)
+                transaction.trace_id = outer.trace_id or outer.id
+                transaction.parent_span_id = outer.id[16:]
         transaction.class_name, transaction.method, transaction._action = self.target.names(values)
         transaction.named = True
         transaction.ignored = self.ignored
         transaction.site = (self, values)
-        if parent is not None:
-            transaction.trace_id = parent.trace_id or parent.id
-            transaction.parent_span_id = parent.id[16:]
-        if self.fields.at_enter:
+        fields = self.fields
+        if fields.at_enter:
             transaction._action = None
-            self.fields.apply(transaction, self.fields.at_enter, values)
+            fields.apply(transaction, fields.at_enter, values)
         transaction.open()
         return transaction
 
@@ -196,7 +196,7 @@ class JobProbe(Probe):
             transaction.amend()
         transaction.finish(layout.UNSET)
         transaction.exception = None  # it holds the frames of the program
-        if notifications.has_subscribers():
+        if _subscribers:
             self.publish(transaction, exception)
         registry = self.registry
         if registry.dirty_after < transaction.started:

@@ -38,7 +38,7 @@ PAYLOAD_KEYS = frozenset(
     {"class", "class_", "method", "queue", "queue_time", "attempts", "job_id", "args", "kwargs", "enqueued_at"}
 )
 
-_subscribers: list[tuple[str, Subscriber]] = []
+subscribers: list[tuple[str, Subscriber]] = []
 
 
 class Pending(Node):
@@ -83,7 +83,7 @@ class instrument:  # noqa: N801  # a context manager reads as a verb
         """Open the event, or name the transaction, and return the payload."""
         name, payload = self.name, self.payload
         transaction = open_transaction()
-        if _subscribers:
+        if subscribers:
             self._started = time.time_ns()
         if name.startswith(PERFORM_JOB):
             if transaction is None:
@@ -114,7 +114,7 @@ class instrument:  # noqa: N801  # a context manager reads as a verb
                 leave(node)
             else:
                 node.transaction.end_event(node)
-        if _subscribers and self._started:
+        if subscribers and self._started:
             transaction = open_transaction()
             publish(self.name, self._started, self.payload, error, None if transaction is None else transaction.id)
 
@@ -174,18 +174,13 @@ def subscribe(pattern: str, callback: Subscriber) -> Callable[[], None]:
     block belongs to the program. Returns a function that ends the subscription.
     """
     entry = (pattern, callback)
-    _subscribers.append(entry)
+    subscribers.append(entry)
 
     def unsubscribe() -> None:
-        if entry in _subscribers:
-            _subscribers.remove(entry)
+        if entry in subscribers:
+            subscribers.remove(entry)
 
     return unsubscribe
-
-
-def has_subscribers() -> bool:
-    """Return whether anybody listens."""
-    return bool(_subscribers)
 
 
 def publish(
@@ -195,7 +190,7 @@ def publish(
     ended = time.time_ns()
     if error is not None:
         payload = {**payload, "exception": error}
-    for pattern, callback in tuple(_subscribers):
+    for pattern, callback in tuple(subscribers):
         if not matches(pattern, name):
             continue
         try:

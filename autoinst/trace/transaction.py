@@ -122,7 +122,11 @@ class Transaction(Node):
         self._slot: Slot | None = None  # None: only counted
         self._seq = spool.next_seq()
         threading = _modules.get("threading")
-        self._thread = "MainThread" if threading is None else _thread_name(threading)
+        if threading is None:
+            self._thread = "MainThread"
+        else:  # not current_thread(): it would make a dummy object for a thread that Python did not start
+            thread = threading._active.get(get_ident())
+            self._thread = "?" if thread is None else thread._name
         self.started_ns = _now()
         self.started = _clock()
 
@@ -376,16 +380,23 @@ class Transaction(Node):
             return
         duration = _clock() - self.started
         self.closed = True
-        leave(self)
+        token = self.token
+        if token is not None:
+            try:
+                current.reset(token)
+            except (ValueError, RuntimeError):
+                leave(self)
+            self.token = None
         recorder = self._recorder
-        if self.generation != recorder.generation or recorder.spool.pid != _getpid():
+        spool = recorder.spool
+        if self.generation != recorder.generation or spool.pid != _getpid():
             return
         try:
-            self._store(recorder.spool, duration, status)
+            self._store(spool, duration, status)
         except BaseException as error:
             # A signal handler's exception may land in here: the record is stored all the same, then it goes on.
-            if self._slot is not None and recorder.spool.is_running(self._slot):
-                self._store(recorder.spool, duration, status)
+            if self._slot is not None and spool.is_running(self._slot):
+                self._store(spool, duration, status)
             if faults.is_ours(error):
                 return
             raise
@@ -503,9 +514,3 @@ def open_transaction() -> Transaction | None:
 def owner(node: Node) -> Transaction:
     """Return the transaction `node` is or belongs to."""
     return node.transaction or node  # type: ignore[return-value]  # a node without one is a Transaction
-
-
-def _thread_name(threading: Any) -> str:
-    # Not current_thread(): it would make a dummy object for a thread that Python did not start.
-    thread = threading._active.get(get_ident())
-    return thread._name if thread is not None else "?"
