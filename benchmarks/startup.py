@@ -1,10 +1,11 @@
-"""What starting a program costs: plain Python, `autoinst run`, and the sitecustomize, interleaved.
+"""What autoinst adds to the start of a process: `python -m benchmarks.startup [--rounds N]`.
 
-startup.py [ROUNDS]     prints the median wall time of each in ms, and its distance from plain Python's
+Each form is run in turn, round after round, so that a busy machine burdens all alike; medians over plain Python.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -13,37 +14,64 @@ import tempfile
 import time
 from pathlib import Path
 
-from autoinst.cli.run import boot_folder
+ROOT = Path(__file__).resolve().parent.parent
+BOOT = ROOT / "sitecustomize_example"
+SCRIPT = "import tasks\ntasks.send(1)\n"
+TASKS = "def send(n):\n    return n\n"
+RULES = "version: 1\njobs:\n  - function: tasks.send\n"
+
+
+def forms(folder: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Return the commands to compare, with their environments."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("AUTOINST_", "PYTHON"))}
+    bare["AUTOINST_AGENT"] = "off"
+    home = bare | {"AUTOINST_HOME": str(folder / "home"), "PYTHONPATH": str(BOOT)}
+    rules = {"AUTOINST_RULES": str(folder / "rules.yaml")}
+    script = [sys.executable, "worker.py"]
+    autoinst = [str(Path(sys.executable).with_name("autoinst")), "run", "worker.py"]
+    return {
+        "plain": (script, bare),
+        "sitecustomize, AUTOINST_ENABLED=0": (script, home | {"AUTOINST_ENABLED": "0"}),
+        "sitecustomize, default packs, no match": (script, home),
+        "sitecustomize, default packs, one job": (script, home | rules),
+        "the same, home that cannot be written": (script, home | rules | {"AUTOINST_HOME": "/proc/autoinst"}),
+        "the same, cold rule cache": (script, home | rules | {"AUTOINST_HOME": str(folder / "cold")}),
+        "autoinst run, one job": (autoinst, home | rules | {"PYTHONPATH": ""}),
+    }
+
+
+def run(command: list[str], environ: dict[str, str], folder: Path) -> tuple[float, float]:
+    """Return wall time and CPU time of one run in ms."""
+    subprocess.run(["rm", "-rf", str(folder / "cold")], check=True)
+    started = time.perf_counter()
+    process = subprocess.Popen(command, env=environ, cwd=folder, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, command
+    return (time.perf_counter() - started) * 1e3, (usage.ru_utime + usage.ru_stime) * 1e3
 
 
 def main() -> None:
-    """Measure and print."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    console_script = str(Path(sys.executable).with_name("autoinst"))
-    with tempfile.TemporaryDirectory() as home:
-        # Compiled files are kept, as everywhere but on some build machines.
-        left_out = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-        plain = {name: value for name, value in os.environ.items() if name not in left_out} | {"AUTOINST_HOME": home}
-        ways: dict[str, tuple[list[str], dict[str, str]]] = {
-            "python": ([sys.executable, "-c", "pass"], plain),
-            "sitecustomize": ([sys.executable, "-c", "pass"], plain | {"PYTHONPATH": boot_folder()}),
-            "autoinst run": ([console_script, "run", "-c", "pass"], plain),
-            "autoinst run, AUTOINST_ENABLED=0": (
-                [console_script, "run", "-c", "pass"],
-                plain | {"AUTOINST_ENABLED": "0"},
-            ),
-            "python -I -S": ([sys.executable, "-I", "-S", "-c", "pass"], plain),
-        }
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(rounds + 2):
-            for name, (command, environment) in ways.items():
-                start = time.perf_counter()
-                subprocess.run(command, env=environment, check=True)
-                times[name].append(time.perf_counter() - start)
-    base = statistics.median(times["python"][2:])
-    for name, values in times.items():
-        middle = statistics.median(values[2:])
-        print(f"{name:34} {middle * 1e3:7.1f} ms   {(middle - base) * 1e3:+7.1f} ms")
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=31)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "worker.py").write_text(SCRIPT)
+        (folder / "tasks.py").write_text(TASKS)
+        (folder / "rules.yaml").write_text(RULES)
+        found: dict[str, list[tuple[float, float]]] = {}
+        for turn in range(rounds + 2):
+            for form, (command, environ) in forms(folder).items():
+                figures = run(command, environ, folder)
+                if turn > 1:  # caches are warm by then
+                    found.setdefault(form, []).append(figures)
+    plain = [statistics.median(column) for column in zip(*found["plain"], strict=True)]
+    print(f"{'CPython ' + sys.version.split()[0]:44} {'wall ms':>9} {'CPU ms':>8} {'added CPU ms':>13}")
+    for form, figures in found.items():
+        wall, cpu = (statistics.median(column) for column in zip(*figures, strict=True))
+        print(f"{form:44} {wall:9.2f} {cpu:8.2f} {cpu - plain[1]:13.2f}")
 
 
 if __name__ == "__main__":
