@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from autoinst.hook.rewrite import functions
 from autoinst.hook.trampoline import kind_of, original, trampoline
 
 
@@ -381,9 +382,6 @@ def test_it_pickles_copies_and_caches_as_before() -> None:
 
 
 def test_nothing_keeps_results_and_exceptions_alive() -> None:
-    class Thing:
-        pass
-
     def gives(fail):
         thing = Thing()
         seen.append(weakref.ref(thing))
@@ -412,3 +410,88 @@ class Quiet(Recorder):
 
     def error(self, token: str, exception: BaseException) -> None:
         del exception
+
+
+class Thing:
+    """Something that a weak reference can watch."""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the caller keeps its arguments there")
+def test_arguments_live_no_longer_than_in_the_original() -> None:
+    def gives_up(one, kept, *, two):
+        watched = [weakref.ref(one), weakref.ref(two)]
+        del one
+        two = None
+        return [reference() for reference in watched], kept, two
+
+    def gives_up_with_stars(one, *rest, **more):
+        watched = weakref.ref(one)
+        del one
+        return watched(), rest, more
+
+    async def waits(thing):
+        watched = weakref.ref(thing)
+        thing = None
+        await asyncio.sleep(0)
+        return watched(), thing
+
+    result = probed(gives_up)[0](Thing(), 1, two=Thing())  # outside the assert, which keeps what it calls
+    assert result == ([None, None], 1, None)
+    result = probed(gives_up_with_stars)[0](Thing(), 1, x=2)
+    assert result[1:] == ((1,), {"x": 2})
+    assert result[0] is None or sys.version_info < (3, 12)  # a call with stars kept its arguments before
+    result = asyncio.run(probed(waits)[0](Thing()))
+    assert result == (None, None)
+
+
+def test_a_yielded_value_is_not_kept() -> None:
+    def yields():
+        yield Thing()
+        yield 2
+
+    async def yields_async():
+        yield Thing()
+        yield 2
+
+    async def main():
+        generator = probed(yields_async)[0]()
+        return [weakref.ref(await generator.__anext__())(), await generator.__anext__()]
+
+    generator = probed(yields)[0]()
+    assert [weakref.ref(next(generator))(), next(generator)] == [None, 2]
+    assert asyncio.run(main()) == [None, 2]
+
+
+def test_the_globals_a_function_uses_can_be_looked_up() -> None:
+    def uses_names(x):
+        return copy.copy(len(x)), undefined  # type: ignore[name-defined]  # noqa: F821
+
+    twin, _ = probed(uses_names)
+    assert inspect.getclosurevars(twin) == inspect.getclosurevars(uses_names)
+
+
+@pytest.mark.parametrize("source", ["def f(): return 1", "def f():\n yield 1"])
+def test_no_builtin_is_needed(source: str) -> None:
+    code = next(c for c in compile(source, "<x>", "exec").co_consts if isinstance(c, types.CodeType))
+    twin = types.FunctionType(trampoline(code, Recorder(), ()), {"__builtins__": {}})  # type: ignore[arg-type]
+    assert list(twin()) == [1] if "yield" in source else twin() == 1
+
+
+def test_a_generator_based_coroutine_may_delegate_to_a_coroutine_and_no_other() -> None:
+    def delegates(coroutine):
+        return (yield from coroutine)
+
+    async def awaits(function):
+        return await function(waits(3))
+
+    assert asyncio.run(awaits(types.coroutine(probed(delegates)[0]))) == 3
+    coroutine = waits(3)
+    with pytest.raises(TypeError, match="cannot 'yield from' a coroutine object in a non-coroutine generator"):
+        next(probed(delegates)[0](coroutine))
+    coroutine.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="they take no parameter that tells them")
+def test_functions_that_evaluate_annotations_are_left_alone() -> None:
+    code = compile("class A[T: int]:\n def f(self): pass\ntype B[U: (int, str)] = list[U]", "<x>", "exec")
+    assert [name for name, _ in functions(code)] == ["A.f"]

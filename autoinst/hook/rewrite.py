@@ -70,6 +70,8 @@ def _is_function(code: CodeType) -> bool:
     if not (code.co_flags & CO_OPTIMIZED and code.co_flags & CO_NEWLOCALS):
         return False
     name = code.co_name
+    if any(variable.startswith(".") for variable in code.co_varnames[: code.co_argcount]):
+        return False  # evaluates an annotation or a default of 3.14's generic types, and no source calls it
     return name == "<lambda>" or not (name.startswith("<") or name in NEVER)
 
 

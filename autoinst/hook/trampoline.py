@@ -12,6 +12,7 @@ from types import CodeType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FunctionType
     from typing import Any, TypeAlias
 
     from autoinst.hook.carry import MadeProbe, RunProbe
@@ -21,83 +22,90 @@ if TYPE_CHECKING:
 
 CO_VARARGS, CO_VARKEYWORDS, CO_NOFREE = 0x4, 0x8, 0x40
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
+CO_ITERABLE_COROUTINE = 0x100
 CO_HAS_DOCSTRING = 0x4000000  # since 3.14
 ONLY_AST = 0x400  # ast.PyCF_ONLY_AST, without the 6 ms of importing ast
-PROBE, DOCSTRING, INNER = "@autoinst.probe", "@autoinst.docstring", "__autoinst_o"
+DOCSTRING, INNER = "@autoinst.docstring", "__autoinst_o"
+HELPER = "@autoinst.helper."
+PROBE_METHODS = ("enter", "exit", "error", "suspend", "resume", "first")
 MAX_TEMPLATES = 512
 
-# On 3.11+ an exception re-raised by a bare `raise` takes its traceback from the exception, so that the frame the
-# trampoline adds can be taken off; on 3.10 it stays.
-_TRIM = "if {0}.__traceback__ is not None: {0}.__traceback__ = {0}.__traceback__.tb_next"
-_END = f"""
-    except BaseException as __autoinst_e:
-        {_TRIM.format("__autoinst_e")}
-        $P.error(__autoinst_t, __autoinst_e)
+# In the bodies: `$V` are the values for the probe, `$C` the original's arguments, `@name` the probe's bound methods,
+# `@trim` a helper: all are constants, so that the code's names stay the original's. What must not live longer than in
+# the original is handed on by `(x, x := None)[0]`.
+_END = """
+    except @BaseException as __autoinst_e:
+        @trim(__autoinst_e)
+        @error(__autoinst_t, __autoinst_e)
         raise
-    $P.exit(__autoinst_t, __autoinst_r)
+    @exit(__autoinst_t, __autoinst_r)
     return __autoinst_r
 """
 _BODIES = {
     "function": """
     __autoinst_t = None
     try:
-        __autoinst_t = $P.enter($V)
+        __autoinst_t = @enter($V)
         __autoinst_r = __autoinst_o($C)"""
     + _END,
     "coroutine": """
     __autoinst_t = None
     try:
-        __autoinst_t = $P.enter($V)
+        __autoinst_t = @enter($V)
         __autoinst_r = await __autoinst_o($C)"""
     + _END,
     # Not `yield from`: the transaction is current only while the body runs.
-    "generator": f"""
+    "generator": """
     __autoinst_t = None
     try:
-        __autoinst_t = $P.enter($V)
+        __autoinst_t = @enter($V)
         __autoinst_g = __autoinst_o($C)
         __autoinst_v = __autoinst_g.send(None)
         while True:
             __autoinst_y = None
-            $P.suspend(__autoinst_t)
+            @suspend(__autoinst_t)
             try:
-                __autoinst_x = yield __autoinst_v
-            except BaseException as __autoinst_e:
-                {_TRIM.format("__autoinst_e")}
+                __autoinst_x = yield (__autoinst_v, __autoinst_v := None)[0]
+            except @BaseException as __autoinst_e:
+                @trim(__autoinst_e)
                 __autoinst_y = __autoinst_e
-            $P.resume(__autoinst_t)
+            @resume(__autoinst_t)
             if __autoinst_y is None:
                 __autoinst_v = __autoinst_g.send(__autoinst_x)
             else:
-                __autoinst_v = __autoinst_g.throw(__autoinst_y)
-    except StopIteration as __autoinst_e:
+                __autoinst_v = __autoinst_g.throw((__autoinst_y, __autoinst_y := None)[0])
+    except @StopIteration as __autoinst_e:
         __autoinst_r = __autoinst_e.value"""
     + _END,
-    "async generator": f"""
+    "async generator": """
     __autoinst_t = None
     try:
-        __autoinst_t = $P.enter($V)
+        __autoinst_t = @enter($V)
         __autoinst_g = __autoinst_o($C)
-        __autoinst_v = await $P.first(__autoinst_g)
+        __autoinst_v = await @first(__autoinst_g)
         while True:
             __autoinst_y = None
-            $P.suspend(__autoinst_t)
+            @suspend(__autoinst_t)
             try:
-                __autoinst_x = yield __autoinst_v
-            except BaseException as __autoinst_e:
-                {_TRIM.format("__autoinst_e")}
+                __autoinst_x = yield (__autoinst_v, __autoinst_v := None)[0]
+            except @BaseException as __autoinst_e:
+                @trim(__autoinst_e)
                 __autoinst_y = __autoinst_e
-            $P.resume(__autoinst_t)
+            @resume(__autoinst_t)
             if __autoinst_y is None:
                 __autoinst_v = await __autoinst_g.asend(__autoinst_x)
             else:
-                __autoinst_v = await __autoinst_g.athrow(__autoinst_y)
-    except StopAsyncIteration:
+                __autoinst_v = await __autoinst_g.athrow((__autoinst_y, __autoinst_y := None)[0])
+    except @StopAsyncIteration:
         __autoinst_r = None"""
     + _END.replace("return __autoinst_r", "return"),
 }
 
+_BODIES["delegating generator"] = _BODIES["generator"].replace("__autoinst_o($C)", "@delegating(__autoinst_o)($C)")
+
 _templates: dict[tuple[str, ...], CodeType] = {}
+_store_operations: set[int] = set()
+_delegations: set[int] = set()
 
 
 class Parameters:
@@ -131,25 +139,32 @@ class Parameters:
         """The first parameter where it is named as a method's is (`self`, `cls`, `mcs`)."""
         return self.positional[0] if self.positional and self.positional[0] in ("self", "cls", "mcs") else None
 
-    def signature(self) -> tuple[str, str]:
-        """Return the parameter list of the trampoline and the argument list of its call of the original."""
+    def signature(self, rebound: frozenset[str]) -> tuple[str, str]:
+        """Return the parameter list of the trampoline and the argument list of its call of the original.
+
+        The trampoline does not keep those that the original gives up (`rebound`).
+        """
+
+        def given(name: str) -> str:
+            return f"({name}, {name} := None)[0]" if name in rebound else name
+
         parameters: list[str] = []
         for i, name in enumerate(self.positional):
             parameters.append(name)
             if i + 1 == self.positional_only:
                 parameters.append("/")
-        arguments = list(self.positional)
+        arguments = [given(name) for name in self.positional]
         if self.var_positional:
             parameters.append(f"*{self.var_positional}")
-            arguments.append(f"*{self.var_positional}")
+            arguments.append(f"*{given(self.var_positional)}")
         elif self.keyword_only:
             parameters.append("*")
         for name in self.keyword_only:
             parameters.append(name)
-            arguments.append(f"{name}={name}")
+            arguments.append(f"{name}={given(name)}")
         if self.var_keyword:
             parameters.append(f"**{self.var_keyword}")
-            arguments.append(f"**{self.var_keyword}")
+            arguments.append(f"**{given(self.var_keyword)}")
         return ", ".join(parameters), ", ".join(arguments)
 
     def value_of(self, name: str) -> str:
@@ -168,6 +183,34 @@ class Parameters:
         raise KeyError(name)
 
 
+def rebound(code: CodeType) -> frozenset[str]:
+    """Return the parameters that `code` may delete or assign to, and so does not keep until it ends."""
+    if sys.version_info < (3, 11):  # there the caller keeps the arguments in any case
+        return frozenset()
+    names = Parameters(code).names
+    found = set(code.co_cellvars)
+    operations, operands = code.co_code[::2], code.co_code[1::2]
+    stores = _stores()
+    for operation, operand in zip(operations, operands):  # noqa: B905 - instructions are two bytes each
+        if operation in stores:
+            for i in (operand, operand >> 4, operand & 15):  # some have two variables in one operand
+                found.update(code.co_varnames[i : i + 1])
+    return names & found
+
+
+def _stores() -> frozenset[int]:
+    """Return the operations that change local variables, found by compiling: their numbers differ by version."""
+    if not _store_operations:
+        seen: list[set[int]] = []
+        bodies = ("a = x; a", "a, b = x()", "del a", "a = x", "pass", "c, d = x(); x(); return a, b, None")
+        for body in bodies:
+            code = compile(f"def f(a, b):\n global c, d\n {body}", "<autoinst>", "exec", 0, True, optimize=0)
+            seen.append(set(original(code).co_code[::2]))
+        _store_operations.update(*seen[:-2])
+        _store_operations.difference_update(*seen[-2:])  # what is not about storing
+    return frozenset(_store_operations)
+
+
 def kind_of(code: CodeType) -> str:
     """Return which of the four kinds of function `code` is."""
     flags = code.co_flags
@@ -178,6 +221,11 @@ def kind_of(code: CodeType) -> str:
     return "generator" if flags & CO_GENERATOR else "function"
 
 
+def _body_of(code: CodeType) -> str:
+    kind = kind_of(code)
+    return "delegating generator" if kind == "generator" and _delegates(code) else kind
+
+
 def trampoline(code: CodeType, probe: AnyProbe, names: tuple[str, ...]) -> CodeType:
     """Return a code object that runs `code` between `probe`'s calls, handing it the arguments called `names`.
 
@@ -186,15 +234,18 @@ def trampoline(code: CodeType, probe: AnyProbe, names: tuple[str, ...]) -> CodeT
     parameters = Parameters(code)
     docstring = _docstring(code)
     values = f"({''.join(f'{parameters.value_of(name)}, ' for name in names)})"
-    template = _template(*parameters.signature(), values, kind_of(code), code.co_freevars, docstring is not None)
+    template = _template(
+        *parameters.signature(rebound(code)), values, _body_of(code), code.co_freevars, docstring is not None
+    )
     if template.co_freevars != code.co_freevars:
         raise ValueError(f"free variables differ: {template.co_freevars} and {code.co_freevars}")
     constants: list[Any] = []
     for constant in template.co_consts:
         if isinstance(constant, CodeType):
             constants.append(code)
-        elif constant == PROBE:
-            constants.append(probe)
+        elif isinstance(constant, str) and constant.startswith(HELPER):
+            name = constant.removeprefix(HELPER)
+            constants.append(_helpers[name] if name in _helpers else getattr(probe, name))
         elif constant == DOCSTRING:
             constants.append(docstring)
         elif isinstance(constant, str) and constant.endswith(INNER):  # 3.10 keeps the qualified name as a constant
@@ -202,7 +253,8 @@ def trampoline(code: CodeType, probe: AnyProbe, names: tuple[str, ...]) -> CodeT
         else:
             constants.append(constant)
     changes: dict[str, Any] = {
-        "co_consts": tuple(constants),
+        "co_consts": (*constants, probe),
+        "co_names": (*template.co_names, *code.co_names),  # for who looks up the globals that a function uses
         "co_name": code.co_name,
         "co_filename": code.co_filename,
         "co_firstlineno": code.co_firstlineno,
@@ -223,6 +275,48 @@ def probe_of(code: CodeType) -> AnyProbe | None:
 def original(code: CodeType) -> CodeType:
     """Return the code object around which `code` was put (once)."""
     return next(constant for constant in code.co_consts if isinstance(constant, CodeType))
+
+
+def trim(exception: BaseException) -> None:
+    """Take the trampoline's frame off an exception it has caught.
+
+    On 3.11+ a bare `raise` takes the traceback from the exception, so that it stays off; on 3.10 it does not.
+    """
+    traceback = exception.__traceback__
+    if traceback is not None:
+        exception.__traceback__ = traceback.tb_next
+
+
+def delegating(function: FunctionType) -> FunctionType:
+    """Mark an inner generator function as `types.coroutine` has marked its trampoline.
+
+    The mark lets it `yield from` a coroutine; the decorator comes after the trampoline and sees only that.
+    """
+    mark = sys._getframe(1).f_code.co_flags & CO_ITERABLE_COROUTINE
+    if mark:
+        function.__code__ = function.__code__.replace(co_flags=function.__code__.co_flags | mark)
+    return function
+
+
+def _delegates(code: CodeType) -> bool:
+    """Return whether `code` has a `yield from`; where the operation is unknown it may."""
+    if not _delegations:
+        with_it, without = (
+            set(original(compile(f"def f(x):\n {body}", "<autoinst>", "exec", 0, True, optimize=0)).co_code[::2])
+            for body in ("yield from x", "yield x\n async def f(y):\n  return await y")
+        )
+        _delegations.update(with_it - without)
+    return not _delegations or not _delegations.isdisjoint(code.co_code[::2])
+
+
+# Ours, and names that a module may shadow or, with builtins of its own, not have.
+_helpers: dict[str, Any] = {
+    "trim": trim,
+    "delegating": delegating,
+    "BaseException": BaseException,
+    "StopIteration": StopIteration,
+    "StopAsyncIteration": StopAsyncIteration,
+}
 
 
 def _docstring(code: CodeType) -> str | None:
@@ -247,7 +341,9 @@ def _template(
 def _compile(
     parameters: str, arguments: str, values: str, kind: str, free: tuple[str, ...], documented: bool
 ) -> CodeType:
-    body = _BODIES[kind].replace("$P", repr(PROBE)).replace("$V", values).replace("$C", arguments)
+    body = _BODIES[kind].replace("$V", values).replace("$C", arguments)
+    for name in (*PROBE_METHODS, *_helpers):  # a plain string would be warned about: it cannot be called
+        body = body.replace(f"@{name}", f"({HELPER + name!r} if True else 0)")
     lines = [f"{'async ' if kind in ('coroutine', 'async generator') else ''}def f({parameters}):"]
     if documented:
         lines.append(f"    {DOCSTRING!r}")
