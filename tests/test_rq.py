@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+import rq.job
+import rq.worker
 
 from tests.harness import Program
 from tests.servers import Redis
@@ -129,6 +131,9 @@ if group == "scheduled":
     add("shop.jobs.again", 1, 1, 2, job_id="slow-again")
 """
 
+# Before 2.1 a job that returns Retry(...) has just returned something.
+RETRIES_RETURNED = hasattr(rq.job.Job, "_handle_retry_result")
+HAS_SPAWN_WORKER = hasattr(rq.worker, "SpawnWorker")
 # job id -> (status, attempts) of each run, in their order
 FEW: dict[str, list[tuple[str, int]]] = {
     "add": [("ok", 1)],
@@ -138,8 +143,8 @@ FEW: dict[str, list[tuple[str, int]]] = {
 GENTLE = FEW | {
     "fail": [("error", 1)],
     "hopeless": [("error", 1), ("error", 2), ("error", 3)],
-    "again": [("ok", 1), ("ok", 2), ("ok", 3)],
-    "again-hopeless": [("ok", 1), ("ok", 2), ("ok", 3)],
+    "again": [("ok", 1), ("ok", 2), ("ok", 3)] if RETRIES_RETURNED else [("ok", 1)],
+    "again-hopeless": [("ok", 1), ("ok", 2), ("ok", 3)] if RETRIES_RETURNED else [("ok", 1)],
     "later": [("ok", 1)],
     "endless": [("error", 1)],
     "leave": [("error", 1)],
@@ -154,7 +159,7 @@ SCHEDULED: dict[str, list[tuple[str, int]]] = {
     "in": [("ok", 1)],
     "at": [("error", 1)],
     "slow-flaky": [("error", 1), ("ok", 2)],
-    "slow-again": [("ok", 1), ("ok", 2)],
+    "slow-again": [("ok", 1), ("ok", 2)] if RETRIES_RETURNED else [("ok", 1)],
 }
 # job id -> class, method, args, kwargs
 CALLS: dict[str, tuple[str, str, list[Any], dict[str, Any]]] = {
@@ -438,7 +443,16 @@ def test_queue_time_counts_from_when_a_run_was_put_on_the_queue(pair: tuple[Run,
 
 @pytest.mark.parametrize(
     ("worker", "group", "expected", "database"),
-    [("rq.SimpleWorker", "gentle", GENTLE, 2), ("rq.worker.SpawnWorker", "few", FEW, 4)],
+    [
+        ("rq.SimpleWorker", "gentle", GENTLE, 2),
+        pytest.param(
+            "rq.worker.SpawnWorker",
+            "few",
+            FEW,
+            4,
+            marks=pytest.mark.skipif(not HAS_SPAWN_WORKER, reason="this RQ has no SpawnWorker"),
+        ),
+    ],
 )
 def test_the_other_workers_jobs_are_recorded_as_well(
     server: Redis, tmp_path: Path, worker: str, group: str, expected: dict[str, list[tuple[str, int]]], database: int
@@ -458,6 +472,5 @@ def test_scheduled_jobs_wait_from_when_they_were_due(server: Redis, tmp_path: Pa
     # RQ rounds the moment a job is due down to a whole second.
     for job in ("in", "at"):
         assert utc(found[job][0]["enqueued_at"]) >= int(recorded.enqueued[0] + 2)
-    for job in ("slow-flaky", "slow-again"):
-        first, second = found[job]
+    for first, second in (found[job] for job in ("slow-flaky", "slow-again") if len(SCHEDULED[job]) > 1):
         assert utc(second["enqueued_at"]) >= int(utc(first["started_at"]) + 2)
