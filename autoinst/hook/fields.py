@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from autoinst.rules.expressions import Unavailable, compile_field, time_ns
-from autoinst.trace.sanitize import is_finite
+from autoinst.rules.expressions import Unavailable, compile_field, duration_ns, time_ns
 from autoinst.trace.transaction import MAX_ATTEMPTS
 
 TYPE_CHECKING = False
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 AT_EXIT = ("result", "exception")
 MAX_LABEL = 400
 MAX_UNAVAILABLE = 100  # (rule, field) pairs whose reasons are kept
-NUMBERS = ("queue_time", "attempts")
 MAX_JOB_ID = 200
 EVENT_FIELDS = ("title", "body", "when")
 
@@ -49,12 +47,8 @@ class Fields:
         self.at_exit: list[Reader] = []
         for key, field in rule.fields.items():
             late = field.at == "exit"
-            scope = (*self.names, *AT_EXIT) if late else self.names
-            missing = [name for name in field.names if name not in scope]
-            if missing:
-                self.note(key, f"{target.path} has no parameter {missing[0]!r}")
-                continue
-            reader = (key, compile_field(field, scope), field)
+            # A name the function has not makes that alternative of the field unavailable, with its reason.
+            reader = (key, compile_field(field, (*self.names, *AT_EXIT) if late else self.names), field)
             self._readers[key] = reader
             if key not in EVENT_FIELDS:
                 (self.at_exit if late else self.at_enter).append(reader)
@@ -94,7 +88,7 @@ class Fields:
 
     def apply(self, transaction: Transaction, readers: list[Reader], values: tuple[Any, ...]) -> None:
         """Evaluate `readers` on a call's values and set what they give on `transaction`."""
-        due = 0
+        due, waited = 0, None
         for key, read, field in readers:
             try:
                 value = read(*values)
@@ -103,16 +97,21 @@ class Fields:
                 if key in ("enqueued_at", "eta"):
                     due = max(due, time_ns(value, field.unit, field.naive))
                     continue
+                if key == "queue_time":
+                    waited = duration_ns(value, field.unit) / 1e6
+                    continue
             except Unavailable as reason:
                 self.note(key, str(reason))
                 continue
             self._set(transaction, key, value)
         if due:
             transaction.set_enqueued(due)
+        if waited is not None:
+            transaction.set_queue_time(waited)
 
     def _set(self, transaction: Transaction, key: str, value: Any) -> None:
-        if key in NUMBERS:
-            self._set_number(transaction, key, value)
+        if key == "attempts":
+            self._set_attempts(transaction, value)
         elif key == "class":
             transaction.class_name = _text(value) or transaction.class_name
         elif key == "method":
@@ -129,15 +128,11 @@ class Fields:
         else:
             transaction.set_detail(key, transaction.sanitizer.plain(value))
 
-    def _set_number(self, transaction: Transaction, key: str, value: Any) -> None:
-        if not isinstance(value, (int, float)) or not is_finite(value):
-            self.note(key, f"not a number: {type(value).__name__}")
-        elif key == "queue_time":
-            transaction.set_queue_time(float(value))
-        elif 0 < value <= MAX_ATTEMPTS:
+    def _set_attempts(self, transaction: Transaction, value: Any) -> None:
+        if isinstance(value, (int, float)) and 0 < value <= MAX_ATTEMPTS:
             transaction.attempts = int(value)
         else:
-            self.note(key, "not a count from 1")
+            self.note("attempts", "not a count from 1")
 
 
 def _text(value: Any) -> str:
