@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from autoinst.trace.notifications import instrument, monitor, subscribe
-    from autoinst.trace.transaction import BACKGROUND_JOB, NullTransaction, Transaction
-
-    is_ignored_exception = Transaction.is_ignored_exception
+    from autoinst.trace.null import NullTransaction, is_ignored_exception
+    from autoinst.trace.transaction import BACKGROUND_JOB, Transaction
 
 __all__ = [
     "BACKGROUND_JOB",
@@ -32,12 +31,10 @@ def __getattr__(name: str) -> Any:
     """Import the public API when it is first asked for: a worker under rules needs none of it."""
     if name in ("instrument", "monitor", "subscribe"):
         from autoinst.trace import notifications as home
-    elif name in ("BACKGROUND_JOB", "NullTransaction", "Transaction"):
+    elif name in ("BACKGROUND_JOB", "Transaction"):
         from autoinst.trace import transaction as home  # type: ignore[no-redef]
-    elif name == "is_ignored_exception":
-        from autoinst.trace.transaction import Transaction
-
-        return Transaction.is_ignored_exception
+    elif name in ("NullTransaction", "is_ignored_exception"):
+        from autoinst.trace import null as home  # type: ignore[no-redef]
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(home, name)

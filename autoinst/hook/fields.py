@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoinst.rules.expressions import Unavailable, compile_field, duration_ns, time_ns
-from autoinst.trace.transaction import MAX_ATTEMPTS
+from autoinst.trace.payload import MAX_ATTEMPTS, MAX_JOB_ID, MAX_LABEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     Reader = tuple[str, Callable[..., Any], Field]
 
 AT_EXIT = ("result", "exception")
-MAX_LABEL = 400
 MAX_UNAVAILABLE = 100  # (rule, field) pairs whose reasons are kept
-MAX_JOB_ID = 200
 EVENT_FIELDS = ("title", "body", "when")
 
 

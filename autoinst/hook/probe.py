@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from autoinst.spool import layout
 from autoinst.trace import faults, notifications
 from autoinst.trace.context import Node, current, resume, suspend
-from autoinst.trace.notifications import Pending
+from autoinst.trace.payload import Pending
 from autoinst.trace.transaction import Transaction, owner
 
 TYPE_CHECKING = False

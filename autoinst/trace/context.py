@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Token
     from typing import Any
 
@@ -63,10 +64,21 @@ def resume(node: Node) -> None:
     node.token = current.set(node.saved)
 
 
+# What a class is called, whatever its metaclass makes of these names.
+class_module: Callable[[type], Any] = type.__dict__["__module__"].__get__
+class_qualname: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+class_mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+
+
 def describe(value: Any) -> str:
     """Return the dotted path of a class or function without running any of its code."""
-    module = getattr(value, "__module__", None)
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    module: Any
+    name: Any
+    if issubclass(type(value), type):
+        module, name = class_module(value), class_qualname(value)
+    else:
+        module = getattr(value, "__module__", None)
+        name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if type(name) is not str:
         return "?"
     if type(module) is not str or module == "builtins":

@@ -7,7 +7,8 @@ import sys
 
 from autoinst.rules.match import matches as pattern_matches
 from autoinst.spool import layout
-from autoinst.trace.context import describe
+from autoinst.trace.context import class_module, class_mro, class_qualname, describe
+from autoinst.trace.sanitize import plain_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ MAX_FRAMES_HEAD, MAX_FRAMES_TAIL = 30, 70
 MAX_CAUSE_FRAMES = 20
 MAX_MESSAGE = 4_000
 PROBE_VARIABLE = "__autoinst_t"  # a local variable that only autoinst's own frames have
+# An exception's own fields, also where its class or a metaclass gives the names another meaning.
+traceback_of: Any = BaseException.__dict__["__traceback__"].__get__
+_cause: Any = BaseException.__dict__["__cause__"].__get__
+_context: Any = BaseException.__dict__["__context__"].__get__
+_suppressed: Any = BaseException.__dict__["__suppress_context__"].__get__
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 OWN_PREFIX = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -37,20 +43,21 @@ def capture(exception: BaseException) -> Captured:
         if id(cause) in seen:
             continue
         seen.add(id(cause))
-        causes.append((describe(type(cause)), message_of(cause), _frames(cause.__traceback__, 0, MAX_CAUSE_FRAMES), []))
+        causes.append((describe(type(cause)), message_of(cause), _frames(traceback_of(cause), 0, MAX_CAUSE_FRAMES), []))
         queue.extend(_causes_of(cause))
-    frames = _frames(exception.__traceback__, MAX_FRAMES_HEAD, MAX_FRAMES_TAIL)
+    frames = _frames(traceback_of(exception), MAX_FRAMES_HEAD, MAX_FRAMES_TAIL)
     return describe(type(exception)), message_of(exception), frames, causes
 
 
 def _causes_of(exception: BaseException) -> list[BaseException]:
     found: list[BaseException] = []
-    if exception.__cause__ is not None:
-        found.append(exception.__cause__)
-    elif exception.__context__ is not None and not exception.__suppress_context__:
-        found.append(exception.__context__)
-    if sys.version_info >= (3, 11) and isinstance(exception, BaseExceptionGroup):  # noqa: F821  # a builtin there
-        found.extend(exception.exceptions[:MAX_CAUSES])
+    cause, context = _cause(exception), _context(exception)
+    if cause is not None:
+        found.append(cause)
+    elif context is not None and not _suppressed(exception):
+        found.append(context)
+    if sys.version_info >= (3, 11) and issubclass(type(exception), BaseExceptionGroup):  # noqa: F821  # a builtin there
+        found.extend(BaseExceptionGroup.exceptions.__get__(exception)[:MAX_CAUSES])  # noqa: F821
     return found
 
 
@@ -62,6 +69,7 @@ def message_of(exception: BaseException) -> str:
         return f"#<{describe(type(exception))}: its __str__ raised {describe(type(error))}>"
     if type(text) is not str:
         text = str.__str__(text)
+    text = text[: MAX_MESSAGE + 1]
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}... {len(text) - MAX_MESSAGE} more"
 
@@ -88,9 +96,10 @@ def in_app(file: str) -> int:
 
 def status_of(exception: BaseException) -> int:
     """Return the record's status for a job that ended with `exception`, ignore lists left aside."""
-    if isinstance(exception, SystemExit):
-        return layout.OK if exception.code is None or exception.code == 0 else layout.ERROR
-    if isinstance(exception, GeneratorExit) or _is_cancelled(type(exception)):
+    if issubclass(type(exception), SystemExit):
+        code = SystemExit.code.__get__(exception)
+        return layout.OK if code is None or plain_number(code) == 0 else layout.ERROR
+    if issubclass(type(exception), GeneratorExit) or _is_cancelled(type(exception)):
         return layout.IGNORED
     return layout.ERROR
 
@@ -98,8 +107,9 @@ def status_of(exception: BaseException) -> int:
 def _is_cancelled(kind: type) -> bool:
     # By name: importing asyncio here would cost the program 40 ms.
     return any(
-        base.__name__ == "CancelledError" and base.__module__ in ("asyncio.exceptions", "concurrent.futures._base")
-        for base in kind.__mro__
+        class_qualname(base) == "CancelledError"
+        and class_module(base) in ("asyncio.exceptions", "concurrent.futures._base")
+        for base in class_mro(kind)
     )
 
 
@@ -108,14 +118,16 @@ def matches(exception: BaseException, patterns: Iterable[str]) -> bool:
 
     A pattern is a dotted path, a glob of one, or a public re-export such as `requests.RequestException`.
     """
-    kinds = [kind for kind in type(exception).__mro__ if kind is not object]
+    kinds = [kind for kind in class_mro(type(exception)) if kind is not object]
     names = [describe(kind) for kind in kinds]
     for pattern in patterns:
         path = pattern.removeprefix("builtins.")
         if any(pattern_matches(path, name) for name in names):
             return True
-        if "*" not in path and _reexport(path) in kinds:
-            return True
+        if "*" not in path:
+            found = _reexport(path)
+            if any(kind is found for kind in kinds):
+                return True
     return False
 
 

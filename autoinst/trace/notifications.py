@@ -10,55 +10,24 @@ import time
 from autoinst.rules.match import matches
 from autoinst.spool import layout
 from autoinst.trace import faults
-from autoinst.trace.context import Node, current, describe, enter, leave
+from autoinst.trace.context import current, enter, leave
 from autoinst.trace.faults import fail_open, nothing
-from autoinst.trace.sanitize import is_finite
-from autoinst.trace.transaction import (
-    BACKGROUND_JOB,
-    MAX_ATTEMPTS,
-    NULL,
-    Transaction,
-    open_transaction,
-)
+from autoinst.trace.null import NULL
+from autoinst.trace.payload import PERFORM_JOB, Pending, apply_payload
+from autoinst.trace.transaction import BACKGROUND_JOB, Transaction, open_transaction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any
 
-    from autoinst.trace.sanitize import Sanitizer
-    from autoinst.trace.transaction import NullTransaction
+    from autoinst.trace.context import Node
+    from autoinst.trace.null import NullTransaction
 
     # name, start and end in ns since the epoch, the transaction's id or None, payload
     Subscriber = Callable[[str, int, int, "str | None", dict[str, Any]], object]
 
-PERFORM_JOB = "perform_job"
-MAX_LABEL = 400
-PAYLOAD_KEYS = frozenset(
-    {"class", "class_", "method", "queue", "queue_time", "attempts", "job_id", "args", "kwargs", "enqueued_at"}
-)
-
 subscribers: list[tuple[str, Subscriber]] = []
-
-
-class Pending(Node):
-    """A `perform_job*` notification that began outside a transaction: one created inside takes its payload."""
-
-    __slots__ = ("name", "payload")
-
-    closed = True  # as a transaction it takes no events
-
-    def __init__(self, name: str, payload: dict[str, Any]) -> None:
-        """Remember the notification."""
-        self.event = -2
-        self.transaction = None
-        self.parent = self.saved = self.token = None
-        self.name = name
-        self.payload = payload
-
-    def foreign(self) -> bool:
-        """Return False: it belongs to no process in particular."""
-        return False
 
 
 class instrument:  # noqa: N801  # a context manager reads as a verb
@@ -121,50 +90,6 @@ class instrument:  # noqa: N801  # a context manager reads as a verb
 
 def _text(transaction: Transaction, value: Any) -> str:
     return str(transaction.sanitizer.plain(value))
-
-
-def apply_payload(transaction: Transaction, name: str, payload: Mapping[str, Any]) -> None:
-    """Name `transaction` by the payload of a `perform_job*` notification; what has the wrong type is left out."""
-    sanitizer = transaction.sanitizer
-    plain = sanitizer.plain
-    transaction.named = True
-    transaction.name = name
-    class_name = payload.get("class", payload.get("class_"))
-    if class_name is not None:
-        transaction.class_name = _label(class_name, sanitizer)
-    if payload.get("method") is not None:
-        transaction.method = _label(payload["method"], sanitizer)
-    if payload.get("queue") is not None:
-        transaction.queue = _label(payload["queue"], sanitizer)
-    queue_time = payload.get("queue_time")
-    if isinstance(queue_time, (int, float)) and is_finite(queue_time):
-        transaction.set_queue_time(float(queue_time))
-    attempts = payload.get("attempts")
-    if isinstance(attempts, int) and 0 <= attempts <= MAX_ATTEMPTS:
-        transaction.attempts = attempts
-        if not attempts:  # 0 stands for unknown in a slot
-            transaction.set_detail("attempts", 0)
-    if payload.get("job_id") is not None:
-        transaction.set_detail("job_id", str(plain(payload["job_id"]))[:200])
-    for key in ("args", "kwargs"):
-        if payload.get(key) is not None:
-            transaction.set_detail(key, plain(payload[key]))
-    extra = {key: value for key, value in payload.items() if key not in PAYLOAD_KEYS}
-    if extra:
-        transaction.merge_tags(sanitizer.mapping(extra))
-
-
-def _label(value: Any, sanitizer: Sanitizer) -> str:
-    if isinstance(value, type):
-        return describe(value)
-    return str(sanitizer.plain(value))[:MAX_LABEL]
-
-
-def adopt_pending(transaction: Transaction) -> None:
-    """Let a transaction created inside a `perform_job*` block be named by that block."""
-    node = current.get()
-    if isinstance(node, Pending):
-        apply_payload(transaction, node.name, node.payload)
 
 
 def subscribe(pattern: str, callback: Subscriber) -> Callable[[], None]:

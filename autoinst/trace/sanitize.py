@@ -1,10 +1,16 @@
 """Turns a program's values into bounded plain data without running any of the program's code.
 
 No `__repr__`, `__str__`, `__iter__` or property of a user's class is called: an object becomes `#<its.Class>`, as in
-AppSignal's sanitiser. Values under a secret's name are replaced.
+AppSignal's sanitiser. Values under a secret's name are replaced. Values are asked for their type, never by
+`isinstance`, which reads `__class__`: a property of lazy objects, whose loading may query a database.
 """
 
 from __future__ import annotations
+
+import sys
+
+from autoinst.trace import faults
+from autoinst.trace.context import class_module, class_qualname, describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +27,7 @@ MAX_TOTAL = 16_000  # characters of one value
 MAX_INT_BITS = 1_024
 MAX_KNOWN_KEYS = 1_000
 INFINITY = float("inf")
+CONTAINERS = (dict, list, tuple, set, frozenset)
 SECRET_KEYS = (
     "password",
     "passwd",
@@ -89,7 +96,7 @@ class Sanitizer:
 
     def mapping(self, values: Any) -> dict[str, Any]:
         """Return a dict's items as plain data; anything but a dict gives an empty one."""
-        result = self.plain(values) if isinstance(values, dict) else None
+        result = self.plain(values) if issubclass(type(values), dict) else None
         return result if type(result) is dict else {}
 
 
@@ -111,16 +118,18 @@ class _Walk:
                 value = value[: self.room]
                 self.room -= len(value)
             return value
-        if isinstance(value, (dict, list, tuple, set, frozenset)):
+        if issubclass(kind, CONTAINERS):
             if id(value) in self.open:
                 return RECURSIVE
             if depth >= MAX_DEPTH or self.nodes <= 0 or self.room <= 0:
-                return f"#<{_name(kind)}>"
+                return f"#<{describe(kind)}>"
             self.open.add(id(value))
             try:
-                return self._dict(value, depth) if isinstance(value, dict) else self._list(value, depth)
-            except RuntimeError:  # another thread changed it while we read
-                return f"#<{_name(kind)}>"
+                return self._dict(value, depth) if issubclass(kind, dict) else self._list(value, kind, depth)
+            except RuntimeError as error:  # another thread changed it while we read
+                if not faults.is_ours(error):
+                    raise
+                return f"#<{describe(kind)}>"
             finally:
                 self.open.discard(id(value))
         return self._other(value, kind)
@@ -139,8 +148,8 @@ class _Walk:
             out[name] = FILTERED if self.rules.is_secret(name) else self.walk(item, depth + 1)
         return out
 
-    def _list(self, value: Any, depth: int) -> list[Any]:
-        base = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
+    def _list(self, value: Any, kind: type, depth: int) -> list[Any]:
+        base: Any = next(base for base in CONTAINERS if issubclass(kind, base))
         out: list[Any] = []
         left = base.__len__(value)
         for item in base.__iter__(value):
@@ -152,19 +161,31 @@ class _Walk:
         return out
 
     def _other(self, value: Any, kind: type) -> Any:
-        if isinstance(value, str):
+        if issubclass(kind, str):
             return self.walk(str.__str__(value), MAX_DEPTH)
-        if isinstance(value, (bytes, bytearray)):
-            return self.walk(bytes(memoryview(value)[:MAX_TEXT]).decode("utf-8", "backslashreplace"), MAX_DEPTH)
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, int):
-            return _scalar(int.__int__(value), int)
-        if isinstance(value, float):
-            return _scalar(float.__float__(value), float)
-        if (kind.__module__, kind.__qualname__) in TEXT_CLASSES:
-            return str(value)[:MAX_TEXT]
-        return f"#<{_name(kind)}>"
+        for base in (bytes, bytearray):
+            if issubclass(kind, base):
+                start = base.__getitem__(value, slice(MAX_TEXT))
+                return self.walk(base.decode(start, "utf-8", "backslashreplace"), MAX_DEPTH)
+        number = plain_number(value)
+        if number is not None:
+            return _scalar(number, type(number))
+        if _is_text_class(kind):
+            try:
+                return str(value)[:MAX_TEXT]
+            except Exception as error:  # a time's zone may be the program's own code
+                return f"#<{describe(kind)}: its __str__ raised {describe(type(error))}>"
+        return f"#<{describe(kind)}>"
+
+
+def plain_number(value: Any) -> float | None:
+    """Return an int or float, or one of a subclass as a plain one, without asking the subclass; else None."""
+    kind = type(value)
+    if kind is int or kind is float:
+        return value  # type: ignore[no-any-return]
+    if issubclass(kind, int):
+        return int.__index__(value)
+    return float.__float__(value) if issubclass(kind, float) else None
 
 
 def is_finite(value: float) -> bool:
@@ -184,7 +205,9 @@ def _scalar(value: Any, kind: type) -> Any:
     return value
 
 
-def _name(kind: type) -> str:
-    module = type.__getattribute__(kind, "__module__")
-    name = type.__getattribute__(kind, "__qualname__")
-    return f"{module}.{name}" if type(module) is str and module != "builtins" else str(name)
+def _is_text_class(kind: type) -> bool:
+    """Return whether `kind` is really one of TEXT_CLASSES, not just called so."""
+    module, name = class_module(kind), class_qualname(kind)
+    if type(module) is not str or (module, name) not in TEXT_CLASSES:
+        return False
+    return getattr(sys.modules.get(module), name, None) is kind

@@ -5,7 +5,6 @@ The names are those of AppSignal's transactions; the numbers' units are AppSigna
 
 from __future__ import annotations
 
-import marshal
 import os
 import sys
 import time
@@ -15,8 +14,11 @@ from autoinst.spool import layout
 from autoinst.trace import faults
 from autoinst.trace import recorder as recorders
 from autoinst.trace.context import MAX_BODY, MAX_EVENT_TEXT, MAX_EVENTS, MAX_TITLE, Node, current, enter, leave
-from autoinst.trace.exceptions import MAX_CAUSES, capture, matches, status_of
+from autoinst.trace.exceptions import MAX_CAUSES, matches, status_of
 from autoinst.trace.faults import fail_open, nothing
+from autoinst.trace.null import NULL, is_ignored_exception, null
+from autoinst.trace.payload import MAX_JOB_ID, adopt_pending
+from autoinst.trace.tail import spelled_out, tail_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from autoinst.spool.writer import Head, Slot, Spool
+    from autoinst.trace.null import NullTransaction
     from autoinst.trace.sanitize import Sanitizer
 
 BACKGROUND_JOB = "background_job"
@@ -33,17 +36,12 @@ DEFAULT_NAME = "perform_job.python"
 NAN = float("nan")
 MAX_TAGS = 50
 HEX_ID = 32  # digits
-MAX_ATTEMPTS = 0xFFFF
 EVENT_DURATION = 4  # index of an event's duration in its entry
 
 _now = time.time_ns
 _clock = time.monotonic_ns
 _getpid = os.getpid
 _modules = sys.modules
-
-
-def _null(*_arguments: Any) -> NullTransaction:
-    return NULL
 
 
 class Transaction(Node):
@@ -133,7 +131,7 @@ class Transaction(Node):
     # -- AppSignal's four steps -------------------------------------------------------------------------------------
 
     @classmethod
-    @fail_open(_null)
+    @fail_open(null)
     def create(
         cls, id: object = None, namespace: str = BACKGROUND_JOB, env: Mapping[str, str] | None = None
     ) -> Transaction | NullTransaction:
@@ -155,9 +153,7 @@ class Transaction(Node):
             allowed = self._recorder.allowed_env(env)
             if allowed:
                 self._detail("env", allowed)
-        from autoinst.trace import notifications
-
-        notifications.adopt_pending(self)
+        adopt_pending(self)
         self.open()
         return self
 
@@ -196,10 +192,7 @@ class Transaction(Node):
         if self._slot is not None and not self.foreign():
             self._recorder.spool.discard(self._slot)
 
-    @staticmethod
-    def is_ignored_exception(exception: BaseException) -> bool:
-        """Return whether the rules file's `ignore_exceptions` name the exception's class or a base of it."""
-        return matches(exception, recorders.get().ignored)
+    is_ignored_exception = staticmethod(is_ignored_exception)
 
     # -- what is known of the job -----------------------------------------------------------------------------------
 
@@ -301,7 +294,7 @@ class Transaction(Node):
             self._given_id = digits
             self.set_detail("id", digits)
         else:
-            self.set_detail("job_id", text[:200])
+            self.set_detail("job_id", text[:MAX_JOB_ID])
 
     # -- events -----------------------------------------------------------------------------------------------------
 
@@ -354,7 +347,7 @@ class Transaction(Node):
         """Claim a slot with what is known so far and make the transaction current."""
         action = self._action or self.action
         head = (action, self.queue, self.attempts, self.namespace, self.name, self.rule, self._thread)
-        tail = self._tail(final=False) if self.details or self.tags or self.enqueued_ns or self.trace_id else b""
+        tail = tail_of(self, final=False) if self.details or self.tags or self.enqueued_ns or self.trace_id else b""
         self._slot = self._recorder.spool.begin(self._seq, self.started_ns, self.queue_time, head, tail)
         self.token = current.set(self)
 
@@ -371,7 +364,7 @@ class Transaction(Node):
             self.rule,
             self._thread,
         )
-        tail = self._tail(final=False)
+        tail = tail_of(self, final=False)
         self._slot = self._recorder.spool.amend(self._slot, self._seq, self.started_ns, self.queue_time, head, tail)
 
     def finish(self, status: int) -> None:
@@ -410,9 +403,9 @@ class Transaction(Node):
             spool.overflow.add(self.action, status == layout.ERROR, duration)
             return
         bare = exception is None and not (self.events or self.details or self.tags or self.enqueued_ns or self.trace_id)
-        tail = b"" if bare else self._tail(final=True)
+        tail = b"" if bare else tail_of(self, final=True)
         if spool.crowded:
-            tail = self._spell_out(tail)
+            tail = spelled_out(self, tail)
         spool.finish(slot, self._seq, self.started_ns, duration, self.queue_time, status, self.flags, tail)
 
     def _status(self, exception: BaseException) -> int:
@@ -421,46 +414,6 @@ class Transaction(Node):
         if status == layout.ERROR and matches(exception, self._recorder.ignored if ignored is None else ignored):
             return layout.IGNORED
         return status
-
-    def _tail(self, *, final: bool) -> bytes:
-        content: dict[str, Any] = {}
-        details = self.details
-        if details is not None:
-            content.update(details)
-            content.pop("more", None)
-        if self.tags:
-            content["tags"] = self.tags
-        if self.enqueued_ns:
-            content["enqueued_at"] = self.enqueued_ns
-        if self.trace_id is not None:
-            content["trace_id"] = self.trace_id
-        if self.parent_span_id is not None:
-            content["parent_span_id"] = self.parent_span_id
-        if final:
-            if self.events:
-                content["events"] = self.events
-            if self.dropped_events:
-                content["dropped"] = self.dropped_events
-            if self.exception is not None:
-                captured = capture(self.exception)
-                for other in (details or {}).get("more") or ():
-                    captured[3].append((*capture(other)[:3], []))
-                content["exc"] = captured
-        return marshal.dumps(content, 2) if content else b""
-
-    def _spell_out(self, tail: bytes) -> bytes:
-        """Put the names into the tail as text: the arena's intern table is full."""
-        content: dict[str, Any] = marshal.loads(tail) if tail else {}
-        for key, text in (
-            ("action", self.action),
-            ("queue", self.queue),
-            ("name", self.name),
-            ("namespace", self.namespace),
-            ("rule", self.rule),
-        ):
-            if text:
-                content[key] = text[:1000]
-        return marshal.dumps(content, 2)
 
     def foreign(self) -> bool:
         """Return whether this object was inherited by a fork: the job is its parent's."""
@@ -475,31 +428,6 @@ class Transaction(Node):
         if error is not None:
             self.add_exception(error)
         self.complete()
-
-
-class NullTransaction:
-    """Stands where no transaction is open: everything is accepted, nothing is kept."""
-
-    __slots__ = ()
-
-    id = None
-    action = None
-    closed = True
-    namespace = None
-    is_ignored_exception = staticmethod(Transaction.is_ignored_exception)
-
-    def _nothing(self, *_args: object, **_kwargs: object) -> None:
-        """Do nothing."""
-
-    add_exception = set_error = complete = discard = set_action = set_namespace = _nothing
-    set_queue_start = set_tags = set_params = _nothing
-
-    def __bool__(self) -> bool:
-        """Return False, so that `if Transaction.current():` reads as it should."""
-        return False
-
-
-NULL = NullTransaction()
 
 
 def open_transaction() -> Transaction | None:
