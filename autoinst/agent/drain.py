@@ -7,7 +7,6 @@ before the commit has changed nothing; one killed after it leaves records that t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from autoinst.agent.deaths import Deaths
 from autoinst.agent.filesystem import NETWORK, SHARED, file_system
 from autoinst.agent.intake import ARENA_LIMIT, Intake
+from autoinst.agent.lead import POLL_SECONDS, Lead, told, wake
 from autoinst.config import make_private
 from autoinst.errors import HomeError, SpoolError
 from autoinst.record import Killed
@@ -34,12 +34,10 @@ if TYPE_CHECKING:
     from autoinst.spool.reader import InFlight
     from autoinst.store.sqlite import Store
 
-LOCK_NAME = "drain.lock"
 STORE_NAME = "store.sqlite3"
 SPOOL_NAME = "spool"
 COMMIT_LIMIT = 8192  # records in one transaction
 SEEN_SECONDS = 10  # how often the store hears that idle processes live
-LOCK_POLL_SECONDS = 0.02
 
 
 @dataclass(slots=True)
@@ -73,8 +71,13 @@ class Drain:
     `notes` are lines a person should hear of; whoever shows them may clear the list.
     """
 
-    def __init__(self, home: str, *, machine: Machine | None = None, deaths: Deaths | None = None) -> None:
-        """Prepare for `home`; raises HomeError (another user's, not writable, on a network file system)."""
+    def __init__(
+        self, home: str, *, machine: Machine | None = None, deaths: Deaths | None = None, is_agent: bool = False
+    ) -> None:
+        """Prepare for `home`, which an agent leads for long.
+
+        Raises HomeError (another user's, not writable, on a network file system).
+        """
         self.home = make_private(home)
         self.spool = make_private(os.path.join(home, SPOOL_NAME))
         kind = file_system(self.spool)
@@ -85,7 +88,7 @@ class Drain:
         self._deaths = deaths or Deaths()
         self._judge = Judge(machine, local=kind not in SHARED)
         self._intake = Intake(self.spool, self._judge, self._deaths)
-        self._lock = -1
+        self.lead = Lead(home, is_agent=is_agent)
         self._seen_at = 0.0
         self._suspects_kept: dict[bytes, Suspicion] = {}
 
@@ -104,9 +107,7 @@ class Drain:
 
         Raises HomeError, StoreError.
         """
-        if self._lock < 0:
-            self._lock = _lock(os.path.join(self.home, LOCK_NAME), wait_seconds)
-        if self._lock < 0:
+        if not self.lead.acquire(wait_seconds):
             return False
         if self.store is None:
             try:
@@ -125,9 +126,7 @@ class Drain:
             if store is not None:
                 store.close()
         finally:
-            if self._lock >= 0:
-                os.close(self._lock)
-                self._lock = -1
+            self.lead.release()
 
     def _open_store(self) -> Store:
         self.store, aside = open_repaired(os.path.join(self.home, STORE_NAME))
@@ -158,12 +157,18 @@ class Drain:
 
     def run_dry(self) -> Counts:
         """Step until all that was finished when this was called is stored; return the sum."""
+        self.lead.begin_round()
         total = self.step()
         for _ in range(max(SEGMENTS) // ARENA_LIMIT):  # busy workers could keep us here for ever
             if not total.more:
                 break
             total.add(self.step())
+        self.lead.end_round()
         return total
+
+    def living(self, since_ns: int) -> bool:
+        """Return whether the owner of any arena was seen to live since then (ns since the epoch)."""
+        return any((source.alive_ns or 0) >= since_ns for source in self._intake.sources.values())
 
     def _step(self, store: Store) -> Counts:
         counts = Counts()
@@ -328,6 +333,31 @@ def drain_once(home: str, wait_seconds: float = 2.0) -> Counts | None:
         drain.close()
 
 
+def catch_up(home: str, wait_seconds: float = 2.0) -> bool:
+    """Bring the store of `home` up to date: drain, or have the agent do it.
+
+    False if whoever leads has not done so within `wait_seconds`. Raises HomeError, StoreError.
+    """
+    drain = Drain(home)
+    deadline = time.monotonic() + wait_seconds
+    asked = told(home).begun
+    try:
+        if drain.acquire():
+            drain.run_dry()
+            return True
+        wake(home)
+        while not drain.acquire():
+            if told(home).ended > asked:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        drain.run_dry()
+        return True
+    finally:
+        drain.close()
+
+
 def running(home: str, machine: Machine | None = None) -> list[Record]:
     """Return the jobs in flight, newest first, of all processes that are not known to be dead; changes nothing."""
     out: list[Record] = []
@@ -356,25 +386,3 @@ def _readable(spool: str) -> Iterator[Arena]:
         if ARENA_NAME.fullmatch(name) and not is_own(path):
             with contextlib.suppress(SpoolError):
                 yield Arena.open(path, owner=owner)
-
-
-def _lock(path: str, wait_seconds: float) -> int:
-    """Return a descriptor that holds the lock `path`, -1 if another process keeps it for `wait_seconds`."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise HomeError(f"{path}: {error.strerror}") from error
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(fd)
-                return -1
-            time.sleep(LOCK_POLL_SECONDS)
-        except OSError as error:
-            os.close(fd)
-            raise HomeError(f"{path}: {error.strerror}") from error
-        else:
-            return fd

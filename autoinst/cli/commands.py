@@ -16,7 +16,7 @@ from autoinst.errors import AutoinstError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COMMANDS = ("run", "jobs", "show", "check", "doctor", "demo", "path")
+COMMANDS = ("run", "jobs", "show", "check", "doctor", "agent", "demo", "path")
 MAX_DIGITS = 18  # of a number that SQLite can hold
 STATUSES = ("ok", "error", "ignored", "killed", "running")
 
@@ -31,6 +31,7 @@ environment:
   AUTOINST_HOME         where records are kept (default: the XDG state directory's autoinst folder)
   AUTOINST_RULES        rules files and folders, separated as PATH is (default: autoinst.yaml in the working directory)
   AUTOINST_PACKS        built-in rule packs: default, none, rq, -rq, ...
+  AUTOINST_AGENT=off    `run` starts no agent; `jobs` and the like read what workers recorded by themselves
   AUTOINST_ENABLED=0    `run` and the sitecustomize install nothing
   NO_COLOR              no colour on a terminal either
 
@@ -64,6 +65,18 @@ examples:
   AUTOINST_RULES=rules.yaml autoinst doctor --json
 
 exit status: 0 all well, 1 something needs attention"""
+
+AGENT_EPILOG = """\
+examples:
+  autoinst agent                  as a daemon, unless one runs; it ends when nothing is left to do
+  autoinst agent --foreground     under systemd or in a container: until SIGTERM
+  autoinst agent --once           store all there is, and end
+
+environment:
+  AUTOINST_AGENT_IDLE   seconds without a worker after which the daemon ends (default 60)
+  AUTOINST_AGENT=off    `autoinst run` starts none
+
+There is one agent a home; a second says who leads. docs/operations.md has a systemd unit and a sidecar."""
 
 DEMO_EPILOG = """\
 examples:
@@ -115,6 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_show(commands)
     add_check(commands)
     add_doctor(commands)
+    add_agent(commands)
     add_demo(commands)
     add(commands, "path", "print the folder to put on PYTHONPATH instead of using `run`", PATH_EPILOG)
     return parser
@@ -177,6 +191,19 @@ def add_doctor(commands: Any) -> None:
         commands, "doctor", "say where things are, which rules are in force and what they matched", DOCTOR_EPILOG
     )
     add_json(parser, "one JSON object")
+
+
+def add_agent(commands: Any) -> None:
+    """Add `agent`."""
+    parser = add(
+        commands,
+        "agent",
+        "move what workers record into the store as they record it [env: AUTOINST_HOME]",
+        AGENT_EPILOG,
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--once", action="store_true", help="drain all there is and end")
+    how.add_argument("--foreground", action="store_true", help="stay in this process and log to standard error")
 
 
 def add_demo(commands: Any) -> None:

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     started = time.time_ns()
     # Beside its rules the demo needs nothing; AUTOINST_* variables of the caller would change what it shows.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AUTOINST_")}
-    environment = kept | {"AUTOINST_HOME": os.path.abspath(home)}
+    environment = kept | {"AUTOINST_HOME": os.path.abspath(home), "AUTOINST_AGENT": "off"}
     rules, worker = copy_program(home)
     out = Output()
     if not options.json:

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 from autoinst import __version__
 from autoinst.agent.filesystem import NETWORK, file_system
 from autoinst.agent.intake import QUARANTINE_NAME
+from autoinst.agent.journal import last_line
+from autoinst.agent.launch import NOT_STARTED
+from autoinst.agent.lead import leader
 from autoinst.cli.reading import Home
 from autoinst.cli.run import boot_folder
+from autoinst.config import OFF_WORDS
 from autoinst.errors import AutoinstError
 from autoinst.record import rfc3339
 from autoinst.rules import packs as pack_files
@@ -38,6 +42,7 @@ SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "AUTOINST_ENVIRONMENT": (None, "environment"),
     "AUTOINST_REVISION": (None, "revision"),
     "AUTOINST_AGENT": ("auto", None),
+    "AUTOINST_AGENT_IDLE": ("60", None),
     "AUTOINST_MECHANISM": (None, None),
     "AUTOINST_SPOOL_MAX": (None, None),
 }
@@ -68,6 +73,7 @@ def diagnose(config: Config) -> dict[str, Any]:
                 out |= store_facts(home.store, attention)
     except AutoinstError as error:
         attention.append(str(error))
+    out["agent"] = agent_facts(config, attention)
     out["spool"] = spool_facts(config, attention)
     out["attention"] = attention
     return out
@@ -144,6 +150,17 @@ def installed(library: str) -> str | None:
         return importlib_metadata.version(library)
     except importlib_metadata.PackageNotFoundError:
         return None
+
+
+def agent_facts(config: Config, attention: list[str]) -> dict[str, Any]:
+    """Return which agent leads the home, and the last line of its log."""
+    found = leader(config.home)
+    line = last_line(config.home)
+    if found is not None and found.is_agent:
+        return {"pid": found.pid, "log": line}
+    if line is not None and line.startswith(NOT_STARTED) and config.agent not in OFF_WORDS:
+        attention.append(f"agent {line}; have `autoinst agent --foreground` run beside it")
+    return {"pid": None, "log": line}
 
 
 def spool_facts(config: Config, attention: list[str]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def print_diagnosis(out: Output, found: dict[str, Any]) -> None:
         fact(out, "store", f"{store['path']} ({jobs}), {store.get('running', 0)} running")
     else:
         fact(out, "store", "nothing recorded yet")
+    pid = found["agent"]["pid"]
+    fact(out, "agent", f"process {pid}" if pid else "none: whoever looks stores what workers recorded")
     out.line()
     rows = [(row["name"], row["value"], row["source"]) for row in found["settings"]]
     out.table((Column("SETTING"), Column("VALUE", flexible=True), Column("FROM")), rows)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from autoinst.agent.drain import drain_once, running
+from autoinst.agent.drain import catch_up, running
 from autoinst.cli.output import message
 from autoinst.errors import HomeError
 from autoinst.store.query import ID_DIGITS, JobFilter
@@ -46,7 +46,8 @@ class Home:
         self.flying: list[Record] = running(config.home)
         if os.path.isdir(config.home):
             try:
-                drain_once(config.home)
+                if not catch_up(config.home):
+                    message("showing what is stored already: the agent has not answered; `autoinst doctor` says more")
             except HomeError as error:
                 if not os.path.isfile(config.store):
                     raise

@@ -86,6 +86,8 @@ def main(arguments: list[str]) -> int:
         environment = program_environment(variables)
         if skipped and "PYTHONPATH" in environment:
             sys.stderr.write(f"autoinst run: nothing will be recorded: {skipped}\n")
+        else:
+            start_agent(environment)
         return replace_process(program, argv, environment)
     except RunError as error:
         sys.stderr.write(f"autoinst run: {error}\n")
@@ -262,6 +264,14 @@ def has_autoinst(bin_folder: str) -> bool:
         )
     except OSError:
         return True  # cannot be told: say nothing
+
+
+def start_agent(environment: dict[str, str]) -> None:
+    """Start the agent beside the program, unless it is there, not wanted, or not possible."""
+    if (environment.get("AUTOINST_AGENT") or "auto").strip().lower() not in OFF_WORDS:
+        from autoinst.agent import launch
+
+        launch.start_for_program(environment)
 
 
 def program_environment(variables: dict[str, str]) -> dict[str, str]:

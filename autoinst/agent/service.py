@@ -1,0 +1,211 @@
+"""The agent: leads one home, moves what workers record into the store, and ends when there is nothing left to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from autoinst import config as configuration
+from autoinst.agent import runs
+from autoinst.agent.drain import Drain
+from autoinst.agent.journal import open_journal
+from autoinst.agent.lead import leader, open_wake
+from autoinst.errors import AutoinstError, HomeError, StoreError
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator
+
+    from autoinst.agent.drain import Counts
+
+IDLE_SECONDS = 60.0
+SHORTEST, LONGEST = 0.05, 1.0  # seconds between two looks: while jobs come, and when none have come for a while
+LONGEST_TROUBLE = 30.0  # seconds between two attempts where the store cannot be written
+MAKE_WAY_SECONDS = 10.0  # how long a daemon waits for a reader that drains
+WAIT_SECONDS = 1.0  # between two looks whether another agent has gone
+
+
+class Agent:
+    """One agent. `idle_seconds` None: it stays until it is told to end."""
+
+    def __init__(self, home: str, journal: logging.Logger, *, idle_seconds: float | None) -> None:
+        """Prepare to lead `home`; raises HomeError."""
+        self.home = home
+        self.journal = journal
+        self.idle_seconds = idle_seconds
+        self.stopping = False
+        self._drain = Drain(home, is_agent=True)
+        self._wake = -1
+        self._signals = -1
+        self._said: tuple[str, float] = ("", 0.0)
+
+    def run(self) -> int:
+        """Lead until told to end or idle; return the exit status."""
+        with self._listening():
+            try:
+                if self._take_lead():
+                    self._wake = open_wake(self.home)
+                    self._serve()
+            except HomeError as error:
+                self.journal.error("ended: %s", error)
+                return 1
+            finally:
+                with contextlib.suppress(StoreError):
+                    self._drain.close()
+                if self._wake >= 0:
+                    os.close(self._wake)
+        return 0
+
+    def _take_lead(self) -> bool:
+        deadline = time.monotonic() + MAKE_WAY_SECONDS
+        waiting_for = 0
+        while not self.stopping:
+            if self._drain.lead.acquire():
+                self.journal.info("leads %s", self.home)
+                return True
+            found = leader(self.home)
+            if found is not None and found.is_agent:
+                if self.idle_seconds is not None:
+                    self.journal.info("ended: process %d leads %s already", found.pid, self.home)
+                    return False
+                if found.pid != waiting_for:
+                    self.journal.info("waits: process %d leads %s", found.pid, self.home)
+                    waiting_for = found.pid
+            elif self.idle_seconds is not None and time.monotonic() > deadline:
+                self.journal.info("ended: another process is draining %s", self.home)
+                return False
+            self._sleep(WAIT_SECONDS if waiting_for else SHORTEST)
+        return False
+
+    def _serve(self) -> None:
+        interval = SHORTEST
+        quiet_since = time.monotonic()
+        while True:
+            last = self.stopping  # a signal from now on has another look follow
+            began_ns = time.time_ns()
+            counts = self._round()
+            if last:
+                self.journal.info("ended: told to")
+                return
+            if counts is None:
+                interval = min(max(interval, SHORTEST) * 2, LONGEST_TROUBLE)
+            elif counts.stored or counts.replaced or counts.more or counts.counted:
+                interval = SHORTEST
+            else:
+                interval = min(interval * 2, LONGEST)
+            now = time.monotonic()
+            if counts is not None and (interval == SHORTEST or self._drain.living(began_ns) or runs.living(self.home)):
+                quiet_since = now
+            elif self.idle_seconds is not None and now - quiet_since >= self.idle_seconds and self._may_end():
+                self.journal.info("ended: nothing to do for %g s", self.idle_seconds)
+                return
+            self._sleep(interval)
+
+    def _round(self) -> Counts | None:
+        """Look at all arenas once; None where the store did not take what there is, which stays where it was."""
+        try:
+            if not self._drain.acquire(SHORTEST):
+                raise StoreError(f"{self.home}: another process took the lead")  # noqa: TRY301
+            if not self._drain.lead.in_place():
+                raise HomeError(f"{self.home} was removed")  # noqa: TRY301
+            counts = self._drain.run_dry()
+        except StoreError as error:
+            self._complain(str(error))
+            return None
+        except HomeError as error:
+            lead = self._drain.lead
+            if not os.path.isdir(self._drain.spool) or (lead.held and not lead.in_place()):
+                raise HomeError(f"{self.home} was removed") from error
+            self._complain(str(error))
+            return None
+        except OSError as error:  # descriptors, memory: it passes, or the log says why it does not
+            self._complain(str(error))
+            return None
+        for note in self._drain.notes:
+            self.journal.warning("%s", note)
+        self._drain.notes.clear()
+        self._said = ("", 0.0)
+        return counts
+
+    def _complain(self, text: str) -> None:
+        """Log a trouble, the same one once a minute."""
+        said, at = self._said
+        now = time.monotonic()
+        if text != said or now - at > IDLE_SECONDS:
+            self.journal.error("%s; nothing is lost, trying again", text)
+            self._said = (text, now)
+
+    def _may_end(self) -> bool:
+        """Stop leading, unless a program was started at this very moment that counts on this agent."""
+        known = self._arenas()
+        with contextlib.suppress(StoreError):
+            self._drain.close()
+        if self._arenas() <= known and not runs.living(self.home):
+            return True
+        return not self._drain.lead.acquire(SHORTEST)
+
+    def _arenas(self) -> set[str]:
+        try:
+            return {name for name in os.listdir(self._drain.spool) if name.endswith(".arena")}
+        except OSError:
+            return set()
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep until a reader asks, a signal comes, or `seconds` are over."""
+        if self.stopping:
+            return
+        sources = [fd for fd in (self._wake, self._signals) if fd >= 0]
+        ready, _, _ = select.select(sources, (), (), seconds)
+        for fd in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(fd, 4096)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Have SIGTERM and SIGINT end the agent after a last look, out of any sleep."""
+        self._signals, writing = os.pipe()
+        os.set_blocking(self._signals, False)
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(-1)
+            os.close(writing)
+            os.close(self._signals)
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self.stopping = True
+
+
+def idle_seconds() -> float:
+    """Return AUTOINST_AGENT_IDLE, the default where it is no number of seconds."""
+    try:
+        seconds = float(os.environ.get("AUTOINST_AGENT_IDLE") or IDLE_SECONDS)
+    except ValueError:
+        return IDLE_SECONDS
+    return seconds if seconds >= 0 else IDLE_SECONDS
+
+
+def main(arguments: list[str]) -> int:
+    """Run the agent's own process; `--foreground` logs to standard error and stays until it is told to end."""
+    foreground = "--foreground" in arguments
+    os.umask(0o077)
+    home = configuration.from_environ().home
+    try:
+        journal = open_journal(configuration.make_private(home), foreground=foreground)
+        agent = Agent(home, journal, idle_seconds=None if foreground else idle_seconds())
+        return agent.run()
+    except (AutoinstError, OSError) as error:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"autoinst agent: {error}\n")
+        return 1

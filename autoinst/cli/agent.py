@@ -1,0 +1,82 @@
+"""`autoinst agent`: starts the one process that moves what workers record into the store."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from autoinst.agent.drain import catch_up, drain_once
+from autoinst.agent.launch import LOG_NAME, command, daemonize, environment
+from autoinst.agent.lead import POLL_SECONDS, leader
+from autoinst.cli.output import message
+from autoinst.config import from_environ, make_private
+
+if TYPE_CHECKING:
+    import argparse
+
+    from autoinst.agent.lead import Leader
+    from autoinst.config import Config
+
+START_SECONDS = 10.0
+ONCE_SECONDS = 60.0  # how long `--once` waits for the agent that leads
+
+
+def run(options: argparse.Namespace) -> int:
+    """Drain once, become the agent, or start it as a daemon; returns 0, or 1 where that failed."""
+    config = from_environ()
+    make_private(config.home)
+    if options.once:
+        return once(config)
+    if options.foreground:
+        line = command("--foreground")
+        sys.stdout.flush()
+        os.execve(line[0], line, environment(config, os.environ))
+    return start(config)
+
+
+def once(config: Config) -> int:
+    """Store all there is, or have the agent that leads do it."""
+    counts = drain_once(config.home, 0.0)
+    if counts is not None:
+        killed = f", {counts.killed} of them killed" if counts.killed else ""
+        message(f"{counts.stored} job(s) stored{killed}")
+        return 0
+    found = agent_of(config.home)
+    if not catch_up(config.home, ONCE_SECONDS):
+        message(f"{who(found)} leads {config.home} and has not drained it within {ONCE_SECONDS:.0f} s")
+        return 1
+    message(f"{who(found)} leads {config.home} and has drained it")
+    return 0
+
+
+def start(config: Config) -> int:
+    """Start the daemon unless there is one, and wait until it leads."""
+    found = agent_of(config.home)
+    if found is not None:
+        message(f"{who(found)} leads {config.home} already")
+        return 0
+    if not daemonize(environment(config, os.environ)):
+        message("not started: this process is a subreaper; use `autoinst agent --foreground`")
+        return 1
+    deadline = time.monotonic() + START_SECONDS
+    while found is None and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        found = agent_of(config.home)
+    if found is None:
+        message(f"the agent did not start; see {os.path.join(config.home, LOG_NAME)}")
+        return 1
+    message(f"{who(found)} leads {config.home}")
+    return 0
+
+
+def agent_of(home: str) -> Leader | None:
+    """Return the agent that leads `home`, None where none does."""
+    found = leader(home)
+    return found if found is not None and found.is_agent else None
+
+
+def who(found: Leader | None) -> str:
+    """Name a leader."""
+    return "another process" if found is None else f"agent {found.pid}"
