@@ -94,6 +94,10 @@ class RunProbe:
     def enter(self, values: tuple[Any, ...]) -> Any:
         """Make the remembered node current; return the token that undoes it, or None."""
         node = self.carrier.take(values[0])
+        own_context = getattr(values[0], "_context", None)
+        if node is not None and own_context is not None:  # since 3.14 a thread runs in a context of its own
+            own_context.run(current.set, node)
+            return None
         if node is None and not (self.shared and current.get() is not None):
             return None
         return current.set(node)

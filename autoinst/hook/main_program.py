@@ -140,14 +140,13 @@ def _runner(code: CodeType, script: Script) -> Any:
         try:
             exec(code, namespace)  # noqa: S102  # the program itself
         except SystemExit:
+            if sys.version_info >= (3, 14):
+                _forget_file_at_exit(namespace)
             raise
         except BaseException as error:
             if error.__traceback__ is not None:
                 error.__traceback__ = error.__traceback__.tb_next
-            # Plain Python takes the names away after it has reported the error, before the program's exit handlers.
-            import atexit
-
-            atexit.register(_forget_file, namespace)
+            _forget_file_at_exit(namespace)
             if sys.version_info < (3, 11) and isinstance(error, Exception):
                 _report(error)
             raise
@@ -160,6 +159,13 @@ def _forget_file(namespace: dict[str, Any]) -> None:
     """Take the names away that plain Python takes away when a script has ended."""
     namespace.pop("__file__", None)
     namespace.pop("__cached__", None)
+
+
+def _forget_file_at_exit(namespace: dict[str, Any]) -> None:
+    """Do so after an error has been reported, and before the program's exit handlers, as plain Python does."""
+    import atexit
+
+    atexit.register(_forget_file, namespace)
 
 
 def _report(error: Exception) -> None:

@@ -80,5 +80,8 @@ def mix(seq: int) -> int:
 
 
 def record_id(arena_uid: bytes, seq: int) -> str:
-    """Return the 32-hex id of record `seq` of the arena with that 8-byte uid."""
-    return f"{arena_uid.hex()}{mix(seq):016x}"
+    """Return the 32-hex id of record `seq` of the arena with that 8-byte uid.
+
+    The uid goes into both halves: a process that runs one job numbers it 1, and a ratio sampler reads the low half.
+    """
+    return f"{arena_uid.hex()}{mix(seq + int.from_bytes(arena_uid, 'big')):016x}"
