@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autoinst.rules.expressions import Unavailable, compile_field, duration_ns, time_ns
-from autoinst.trace.payload import MAX_ATTEMPTS, MAX_JOB_ID, MAX_LABEL
+from autoinst.trace.payload import MAX_ATTEMPTS, MAX_JOB_ID, MAX_LABEL, spell_out_method
+from autoinst.trace.sanitize import plain_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,12 +113,14 @@ class Fields:
             self._set_attempts(transaction, value)
         elif key == "class":
             transaction.class_name = _text(value) or transaction.class_name
+            spell_out_method(transaction)
         elif key == "method":
             transaction.method = _text(value) or transaction.method
+            spell_out_method(transaction)
         elif key == "queue":
             transaction.queue = _text(value)
         elif key == "exception":
-            if isinstance(value, BaseException):
+            if issubclass(type(value), BaseException):
                 transaction.add_exception(value)
         elif key.startswith("tags."):
             transaction.merge_tags(transaction.sanitizer.mapping({key[5:]: value}))
@@ -127,8 +130,9 @@ class Fields:
             transaction.set_detail(key, transaction.sanitizer.plain(value))
 
     def _set_attempts(self, transaction: Transaction, value: Any) -> None:
-        if isinstance(value, (int, float)) and 0 < value <= MAX_ATTEMPTS:
-            transaction.attempts = int(value)
+        number = plain_number(value)
+        if number is not None and 0 < number <= MAX_ATTEMPTS:
+            transaction.attempts = int(number)
         else:
             self.note("attempts", "not a count from 1")
 

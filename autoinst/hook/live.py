@@ -1,4 +1,7 @@
-"""Reaches functions that exist already: their code object is exchanged, the function stays the same object."""
+"""Reaches functions that exist already: their code object is exchanged, the function stays the same object.
+
+Objects of the program are asked for their type, never by `isinstance`: a lazy object's `__class__` may load it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from types import FunctionType, MethodType, ModuleType
 
 from autoinst.hook.rewrite import wrap
 from autoinst.hook.trampoline import probe_of
+from autoinst.rules.safe import attribute_or_none
+from autoinst.trace.context import class_dict, class_module, class_mro, class_qualname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
 
     from autoinst.hook.registry import Registry, RuleState
 
+METHODS = (staticmethod, classmethod, MethodType)
 MAX_UNWRAP = 20
 MAX_NESTING = 4  # of classes in classes
 
@@ -37,7 +43,7 @@ def patch_missing(
                     _patch_glob(registry, state, pattern, module, name)
                 continue
             function = resolve(module, pattern)
-            if isinstance(function, FunctionType):
+            if type(function) is FunctionType:
                 _patch(registry, state, pattern, function, name)
             elif function is not None and not state.found:
                 state.problem = f"{name}:{pattern} is a {type(function).__name__}, not a Python function"
@@ -58,15 +64,15 @@ def functions_of(module: ModuleType) -> list[tuple[str, FunctionType]]:
     def visit(namespace: Any, prefix: str, depth: int) -> None:
         for key, value in list(namespace.items()):
             function = unwrap(value)
-            if isinstance(function, FunctionType):
+            if type(function) is FunctionType:
                 if function.__module__ == module.__name__:
                     found.append((f"{prefix}{key}", function))
             elif (
-                isinstance(value, type)
+                issubclass(type(value), type)
                 and depth < MAX_NESTING
-                and (value.__module__, value.__qualname__) == (module.__name__, f"{prefix}{key}")
+                and (class_module(value), class_qualname(value)) == (module.__name__, f"{prefix}{key}")
             ):
-                visit(vars(value), f"{prefix}{key}.", depth + 1)
+                visit(class_dict(value), f"{prefix}{key}.", depth + 1)
 
     visit(vars(module), "", 0)
     return found
@@ -95,15 +101,15 @@ def resolve(module: ModuleType, qualname: str) -> Any:
     """
     value: Any = module
     for part in qualname.split("."):
-        if isinstance(value, type):
-            for base in type.__getattribute__(value, "__mro__"):
-                if part in vars(base):
-                    value = vars(base)[part]
+        if issubclass(type(value), type):
+            for base in class_mro(value):
+                if part in class_dict(base):
+                    value = class_dict(base)[part]
                     break
             else:
                 return None
-        elif isinstance(value, ModuleType):
-            value = vars(value).get(part)
+        elif issubclass(type(value), ModuleType):
+            value = object.__getattribute__(value, "__dict__").get(part)
         else:
             return None
         if value is None:
@@ -114,11 +120,11 @@ def resolve(module: ModuleType, qualname: str) -> Any:
 def unwrap(value: Any) -> Any:
     """Return the plain function inside static and class methods, bound methods and `functools.wraps` chains."""
     for _ in range(MAX_UNWRAP):
-        if isinstance(value, (staticmethod, classmethod, MethodType)):
-            value = value.__func__
+        if issubclass(type(value), METHODS):
+            value = object.__getattribute__(value, "__func__")
         else:
             inner = _wrapped(value)
-            if inner is None or (isinstance(value, FunctionType) and probe_of(value.__code__) is not None):
+            if inner is None or (type(value) is FunctionType and probe_of(value.__code__) is not None):
                 return value
             value = inner
     return value
@@ -126,11 +132,8 @@ def unwrap(value: Any) -> Any:
 
 def _wrapped(value: Any) -> FunctionType | None:
     """Return the function that `functools.wraps` and `lru_cache` leave in an object's dictionary."""
-    try:
-        inner = object.__getattribute__(value, "__dict__").get("__wrapped__")
-    except AttributeError:
-        return None
-    return inner if isinstance(inner, FunctionType) else None
+    inner = attribute_or_none(value, "__wrapped__")
+    return inner if type(inner) is FunctionType else None
 
 
 def not_found(module: str, patterns: list[str], names: list[str]) -> str:

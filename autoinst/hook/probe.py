@@ -257,7 +257,7 @@ class ExceptionProbe(Probe):
         node = current.get()
         if node is not None and not owner(node).closed and not owner(node).foreign():
             exception = self.fields.value("exception", values)
-            if isinstance(exception, BaseException):
+            if issubclass(type(exception), BaseException):
                 owner(node).add_exception(exception)
 
 

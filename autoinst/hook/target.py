@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from autoinst.hook.trampoline import Parameters
-from autoinst.trace.context import describe
+from autoinst.trace.context import class_module, class_mro, class_qualname, describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,11 +57,14 @@ class Target:
         """Return class, method and action of a call; an inherited method counts for the class of its `self`."""
         if self.reads_self:
             first = values[0]
-            kind = first if isinstance(first, type) else type(first)
+            # Its type, not isinstance(): a proxy's `__class__` may be a property that does much.
+            kind = type(first)
+            if issubclass(kind, type):
+                kind = first
             own = self.class_qualname
-            if kind.__qualname__ != own or kind.__module__ != self.runtime_module:
-                for base in type.__getattribute__(kind, "__mro__"):
-                    if base.__qualname__ == own and base.__module__ == self.runtime_module:
+            if class_qualname(kind) != own or class_module(kind) != self.runtime_module:
+                for base in class_mro(kind):
+                    if class_qualname(base) == own and class_module(base) == self.runtime_module:
                         name = describe(kind)
                         return name, self.method, f"{name}#{self.method}"
         return self.class_name, self.method, self.action
@@ -71,10 +74,10 @@ class Target:
         if not self.reads_self or self.base is None:
             return False
         first = values[0]
-        kind = first if isinstance(first, type) else type(first)
-        bases = type.__getattribute__(kind, "__mro__")
+        bases = class_mro(first if issubclass(type(first), type) else type(first))
         if any(describe(base) == self.base for base in bases):
             return True
         module, _, name = self.base.rpartition(".")
         found = sys.modules.get(module)
-        return found is not None and found.__dict__.get(name) in bases
+        wanted = found.__dict__.get(name) if found is not None else None
+        return any(base is wanted for base in bases)

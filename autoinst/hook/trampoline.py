@@ -12,7 +12,8 @@ from types import CodeType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FunctionType
+    from collections.abc import Callable
+    from types import FunctionType, TracebackType
     from typing import Any, TypeAlias
 
     from autoinst.hook.carry import MadeProbe, RunProbe
@@ -104,6 +105,7 @@ _BODIES = {
 _BODIES["delegating generator"] = _BODIES["generator"].replace("__autoinst_o($C)", "@delegating(__autoinst_o)($C)")
 
 _templates: dict[tuple[str, ...], CodeType] = {}
+_traceback_of: Callable[[BaseException], TracebackType | None] = BaseException.__dict__["__traceback__"].__get__
 _store_operations: set[int] = set()
 _delegations: set[int] = set()
 
@@ -282,9 +284,10 @@ def trim(exception: BaseException) -> None:
 
     On 3.11+ a bare `raise` takes the traceback from the exception, so that it stays off; on 3.10 it does not.
     """
-    traceback = exception.__traceback__
+    traceback = _traceback_of(exception)
     if traceback is not None:
-        exception.__traceback__ = traceback.tb_next
+        # Not by assignment: a frozen dataclass, for one, allows none.
+        BaseException.with_traceback(exception, traceback.tb_next)
 
 
 def delegating(function: FunctionType) -> FunctionType:

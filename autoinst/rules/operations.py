@@ -277,7 +277,7 @@ def join(*parts: Any) -> str:
     """Return the text of an interpolation; None among its values makes all of it Unavailable."""
     if any(part is None for part in parts):
         raise Unavailable("a value of the text is None")
-    return "".join([text(part) for part in parts])[:MAX_TEXT]
+    return "".join([text(part)[:MAX_TEXT] for part in parts])[:MAX_TEXT]
 
 
 def number(kind: str, value: Any) -> Any:

@@ -28,6 +28,7 @@ PROBE_VARIABLE = "__autoinst_t"  # a local variable that only autoinst's own fra
 traceback_of: Any = BaseException.__dict__["__traceback__"].__get__
 _cause: Any = BaseException.__dict__["__cause__"].__get__
 _context: Any = BaseException.__dict__["__context__"].__get__
+_exit_code: Any = SystemExit.__dict__["code"].__get__
 _suppressed: Any = BaseException.__dict__["__suppress_context__"].__get__
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 OWN_PREFIX = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -69,9 +70,9 @@ def message_of(exception: BaseException) -> str:
         return f"#<{describe(type(exception))}: its __str__ raised {describe(type(error))}>"
     if type(text) is not str:
         text = str.__str__(text)
-    text = text[: MAX_MESSAGE + 1]
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}... {len(text) - MAX_MESSAGE} more"
+    left = len(text) - MAX_MESSAGE
+    text = text[:MAX_MESSAGE].encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if left <= 0 else f"{text}... {left} more"
 
 
 def _frames(traceback: TracebackType | None, head: int, tail: int) -> list[tuple[str, int, str, int]]:
@@ -97,7 +98,7 @@ def in_app(file: str) -> int:
 def status_of(exception: BaseException) -> int:
     """Return the record's status for a job that ended with `exception`, ignore lists left aside."""
     if issubclass(type(exception), SystemExit):
-        code = SystemExit.code.__get__(exception)
+        code = _exit_code(exception)
         return layout.OK if code is None or plain_number(code) == 0 else layout.ERROR
     if issubclass(type(exception), GeneratorExit) or _is_cancelled(type(exception)):
         return layout.IGNORED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoinst.trace.context import Node, current, describe
-from autoinst.trace.sanitize import is_finite
+from autoinst.trace.sanitize import is_finite, plain_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def apply_payload(transaction: Transaction, name: str, payload: Mapping[str, Any
         transaction.method = _label(payload["method"], sanitizer)
     if payload.get("queue") is not None:
         transaction.queue = _label(payload["queue"], sanitizer)
-    queue_time = payload.get("queue_time")
-    if isinstance(queue_time, (int, float)) and is_finite(queue_time):
+    queue_time = plain_number(payload.get("queue_time"))
+    if queue_time is not None and is_finite(queue_time):
         transaction.set_queue_time(float(queue_time))
-    attempts = payload.get("attempts")
-    if isinstance(attempts, int) and 0 <= attempts <= MAX_ATTEMPTS:
+    attempts = plain_number(payload.get("attempts"))
+    if type(attempts) is int and 0 <= attempts <= MAX_ATTEMPTS:
         transaction.attempts = attempts
         if not attempts:  # 0 stands for unknown in a slot
             transaction.set_detail("attempts", 0)
@@ -68,13 +68,22 @@ def apply_payload(transaction: Transaction, name: str, payload: Mapping[str, Any
     for key in ("args", "kwargs"):
         if payload.get(key) is not None:
             transaction.set_detail(key, plain(payload[key]))
+    spell_out_method(transaction)
     extra = {key: value for key, value in payload.items() if key not in PAYLOAD_KEYS}
     if extra:
         transaction.merge_tags(sanitizer.mapping(extra))
 
 
+def spell_out_method(transaction: Transaction) -> None:
+    """Keep class and method apart where the action's last `#` would not part them, as in `Class##<an.Object>`."""
+    method = transaction.method
+    if method is not None and "#" in method:
+        transaction.set_detail("class", transaction.class_name)
+        transaction.set_detail("method", method)
+
+
 def _label(value: Any, sanitizer: Sanitizer) -> str:
-    if isinstance(value, type):
+    if issubclass(type(value), type):
         return describe(value)
     return str(sanitizer.plain(value))[:MAX_LABEL]
 

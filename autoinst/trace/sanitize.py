@@ -163,10 +163,11 @@ class _Walk:
     def _other(self, value: Any, kind: type) -> Any:
         if issubclass(kind, str):
             return self.walk(str.__str__(value), MAX_DEPTH)
+        base: Any
         for base in (bytes, bytearray):
             if issubclass(kind, base):
                 start = base.__getitem__(value, slice(MAX_TEXT))
-                return self.walk(base.decode(start, "utf-8", "backslashreplace"), MAX_DEPTH)
+                return self.walk(start.decode("utf-8", "backslashreplace"), MAX_DEPTH)
         number = plain_number(value)
         if number is not None:
             return _scalar(number, type(number))

@@ -172,7 +172,7 @@ class Transaction(Node):
             self.exception = exception
         elif self.exception is not exception:
             more = self._detail("more", [])
-            if len(more) < MAX_CAUSES and exception not in more:
+            if len(more) < MAX_CAUSES and not any(other is exception for other in more):
                 more.append(exception)
 
     set_error = add_exception
