@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFAULT_RULES_FILE = "autoinst.yaml"
+MAX_DIGITS = 15  # of a size
 OFF_WORDS = frozenset({"0", "false", "no", "off"})
 
 
@@ -87,6 +88,14 @@ def default_home(environ: Mapping[str, str]) -> str:
     if not state or not os.path.isabs(state):
         state = os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(state, "autoinst")
+
+
+def parse_size(text: str) -> int | None:
+    """Return a size in bytes, such as `1000`, `500M` or `2GiB` (K, M, G, T: powers of 1024); None if it is none."""
+    text = text.strip().upper().removesuffix("B").removesuffix("I")
+    power = "KMGT".find(text[-1:]) + 1 if text else 0
+    number = text[:-1] if power else text
+    return int(number) << (10 * power) if number.isascii() and number.isdigit() and len(number) <= MAX_DIGITS else None
 
 
 def make_private(path: str) -> str:

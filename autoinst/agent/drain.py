@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from autoinst.record import Record
     from autoinst.spool.owner import Machine
     from autoinst.spool.reader import InFlight
+    from autoinst.store.retention import Forgotten, Limits
     from autoinst.store.sqlite import Store
 
 STORE_NAME = "store.sqlite3"
@@ -165,6 +166,12 @@ class Drain:
             total.add(self.step())
         self.lead.end_round()
         return total
+
+    def forget(self, limits: Limits, *, batches: int = 1000) -> Forgotten:
+        """Remove from the store what is beyond `limits`; raises StoreError, HomeError."""
+        if self.store is None:
+            raise HomeError(f"{self.home}: forget() without having acquired the lead")
+        return self.store.forget(limits, time.time_ns(), self._intake.uids(), batches=batches)
 
     def living(self, since_ns: int) -> bool:
         """Return whether the owner of any arena was seen to live since then (ns since the epoch)."""

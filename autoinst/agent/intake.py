@@ -113,6 +113,11 @@ class Intake:
             else:
                 self.sources[path] = Source(path)
 
+    def uids(self) -> set[bytes]:
+        """Return the uids of all arenas, as their names say them."""
+        names = (ARENA_NAME.fullmatch(os.path.basename(path)) for path in (*self.sources, *self._skipped))
+        return {bytes.fromhex(name[2]) for name in names if name}
+
     def drop(self, path: str) -> None:
         """Forget an arena that is gone."""
         source = self.sources.pop(path, None)

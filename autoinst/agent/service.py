@@ -15,6 +15,7 @@ from autoinst.agent import runs
 from autoinst.agent.drain import Drain
 from autoinst.agent.journal import open_journal
 from autoinst.agent.lead import leader, open_wake
+from autoinst.agent.limits import limits
 from autoinst.errors import AutoinstError, HomeError, StoreError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ IDLE_SECONDS = 60.0
 SHORTEST, LONGEST = 0.05, 1.0  # seconds between two looks: while jobs come, and when none have come for a while
 LONGEST_TROUBLE = 30.0  # seconds between two attempts where the store cannot be written
 MAKE_WAY_SECONDS = 10.0  # how long a daemon waits for a reader that drains
+FORGET_SECONDS = 600.0  # between two looks at what is too old or too much
+FORGET_BATCHES = 4  # in one go, so that workers are not kept waiting
 WAIT_SECONDS = 1.0  # between two looks whether another agent has gone
 
 
@@ -42,6 +45,10 @@ class Agent:
         self._drain = Drain(home, is_agent=True)
         self._wake = -1
         self._signals = -1
+        self._limits, problems = limits(os.environ)
+        for problem in problems:
+            journal.warning("%s", problem)
+        self._forget_at = 0.0
         self._said: tuple[str, float] = ("", 0.0)
 
     def run(self) -> int:
@@ -114,6 +121,8 @@ class Agent:
             if not self._drain.lead.in_place():
                 raise HomeError(f"{self.home} was removed")  # noqa: TRY301
             counts = self._drain.run_dry()
+            if time.monotonic() >= self._forget_at:
+                self._forget()
         except StoreError as error:
             self._complain(str(error))
             return None
@@ -131,6 +140,14 @@ class Agent:
         self._drain.notes.clear()
         self._said = ("", 0.0)
         return counts
+
+    def _forget(self) -> None:
+        """Remove some of what is beyond the limits; the rest is the next round's."""
+        found = self._drain.forget(self._limits, batches=FORGET_BATCHES)
+        if found.jobs:
+            self.journal.info("removed %d jobs beyond the limits", found.jobs)
+        if not found.more:
+            self._forget_at = time.monotonic() + FORGET_SECONDS
 
     def _complain(self, text: str) -> None:
         """Log a trouble, the same one once a minute."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from autoinst.agent.drain import catch_up, drain_once
+from autoinst.agent.drain import Drain, catch_up
 from autoinst.agent.launch import LOG_NAME, command, daemonize, environment
 from autoinst.agent.lead import POLL_SECONDS, leader
+from autoinst.agent.limits import limits
 from autoinst.cli.output import message
 from autoinst.config import from_environ, make_private
 
@@ -38,16 +40,28 @@ def run(options: argparse.Namespace) -> int:
 
 def once(config: Config) -> int:
     """Store all there is, or have the agent that leads do it."""
-    counts = drain_once(config.home, 0.0)
-    if counts is not None:
-        killed = f", {counts.killed} of them killed" if counts.killed else ""
-        message(f"{counts.stored} job(s) stored{killed}")
-        return 0
+    with contextlib.closing(Drain(config.home)) as drain:
+        if drain.acquire():
+            return drain_and_forget(drain)
     found = agent_of(config.home)
     if not catch_up(config.home, ONCE_SECONDS):
         message(f"{who(found)} leads {config.home} and has not drained it within {ONCE_SECONDS:.0f} s")
         return 1
     message(f"{who(found)} leads {config.home} and has drained it")
+    return 0
+
+
+def drain_and_forget(drain: Drain) -> int:
+    """Store all there is and remove what is beyond the limits."""
+    counts = drain.run_dry()
+    killed = f", {counts.killed} of them killed" if counts.killed else ""
+    message(f"{counts.stored} job(s) stored{killed}")
+    kept, problems = limits(os.environ)
+    for problem in problems:
+        message(problem)
+    forgotten = drain.forget(kept)
+    if forgotten.jobs:
+        message(f"{forgotten.jobs} job(s) beyond the limits removed")
     return 0
 
 

@@ -15,6 +15,7 @@ from autoinst.agent.intake import QUARANTINE_NAME
 from autoinst.agent.journal import last_line
 from autoinst.agent.launch import NOT_STARTED
 from autoinst.agent.lead import leader
+from autoinst.agent.limits import limits
 from autoinst.cli.reading import Home
 from autoinst.cli.run import boot_folder
 from autoinst.config import OFF_WORDS
@@ -44,7 +45,9 @@ SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "AUTOINST_AGENT": ("auto", None),
     "AUTOINST_AGENT_IDLE": ("60", None),
     "AUTOINST_MECHANISM": (None, None),
-    "AUTOINST_SPOOL_MAX": (None, None),
+    "AUTOINST_SPOOL_MAX": ("1G", None),
+    "AUTOINST_RETENTION_DAYS": ("30", None),
+    "AUTOINST_STORE_MAX": ("2G", None),
 }
 # What a process does not report of a rule that works.
 FINE = ("patched", "skipped", "not imported")
@@ -73,6 +76,7 @@ def diagnose(config: Config) -> dict[str, Any]:
                 out |= store_facts(home.store, attention)
     except AutoinstError as error:
         attention.append(str(error))
+    attention += limits(os.environ)[1]
     out["agent"] = agent_facts(config, attention)
     out["spool"] = spool_facts(config, attention)
     out["attention"] = attention

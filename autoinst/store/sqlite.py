@@ -15,14 +15,16 @@ from autoinst.store import query, schema
 from autoinst.store.insert import Inserted, Inserter
 from autoinst.store.processes import Processes
 from autoinst.store.records import Names
+from autoinst.store.retention import Retention
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from autoinst.record import Record
     from autoinst.store.failures import ErrorGroup
     from autoinst.store.processes import ProcessInfo
     from autoinst.store.query import JobFilter
+    from autoinst.store.retention import Forgotten, Limits
     from autoinst.store.rollups import Cell
 
 BUSY_SECONDS = 10.0
@@ -189,6 +191,11 @@ class Store:
     def set_cursor(self, exporter: str, n: int) -> None:
         """Note that an exporter has sent all jobs up to cursor `n`."""
         self._con.execute("INSERT OR REPLACE INTO cursor(exporter, n) VALUES(?,?)", (exporter, n))
+
+    def forget(self, limits: Limits, now_ns: int, arenas: Collection[bytes] = (), *, batches: int = 1000) -> Forgotten:
+        """Remove jobs beyond `limits`, see Retention.apply; not inside a transaction."""
+        with self._errors():
+            return Retention(self._con, self.transaction).apply(limits, now_ns, arenas, batches)
 
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the database file and empty the log; not inside a transaction."""

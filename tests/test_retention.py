@@ -1,0 +1,167 @@
+"""Retention by age and by size: jobs go, totals by the hour and samples of errors stay."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from autoinst.agent.drain import Drain
+from autoinst.agent.limits import limits
+from autoinst.config import parse_size
+from autoinst.record import ExceptionInfo, Frame, Record
+from autoinst.store import retention
+from autoinst.store.processes import ProcessInfo
+from autoinst.store.query import JobFilter
+from autoinst.store.retention import DAY_NS, HOUR_NS, Limits
+from autoinst.store.sqlite import Counted, Store
+from tests.arena_builder import ArenaBuilder, dead_pid
+
+NOW = time.time_ns()
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(str(tmp_path / "store.sqlite3")) as store:
+        yield store
+
+
+def job(number: int, days_ago: float, error: str | None = None, **fields) -> Record:
+    info = ExceptionInfo(error, "m", [Frame("/srv/a.py", 1, "f", True)]) if error else None
+    return Record(
+        id=f"{number:032x}",
+        status="error" if error else "ok",
+        started_ns=NOW - int(days_ago * DAY_NS),
+        action="shop.Mail#perform",
+        duration_ns=1_000_000,
+        exception=info,
+        **fields,
+    )
+
+
+def put(store: Store, *records: Record, process: int = 0) -> None:
+    with store.transaction():
+        store.insert(records, process)
+
+
+def kept(store: Store) -> set[int]:
+    return {int(record.id, 16) for record in store.jobs(JobFilter(limit=0))}
+
+
+def test_old_jobs_go_and_totals_stay(store):
+    put(store, *(job(n, days_ago=n) for n in range(1, 61)))
+    found = store.forget(Limits(days=30.5, max_bytes=None), NOW)
+    assert (found.jobs, found.more) == (30, False)
+    assert kept(store) == set(range(1, 31))
+    until = (NOW // HOUR_NS + 2) * HOUR_NS
+    assert sum(cell.jobs for cell in store.totals(0, until).values()) == 60
+    assert store.forget(Limits(days=30.5, max_bytes=None), NOW).jobs == 0
+
+
+def test_the_newest_samples_of_each_error_stay(store):
+    put(store, *(job(n, 40 + n / 100, "shop.A") for n in range(20)), *(job(100 + n, 50, "shop.B") for n in range(2)))
+    store.forget(Limits(days=30), NOW)
+    assert kept(store) == {0, 1, 2, 3, 4, 100, 101}
+    assert {group.class_name: group.total for group in store.errors()} == {"shop.A": 20, "shop.B": 2}
+
+
+def test_more_than_one_batch(store, monkeypatch):
+    monkeypatch.setattr(retention, "BATCH", 10)
+    put(store, *(job(n, 40) for n in range(35)))
+    assert store.forget(Limits(), NOW, batches=2) == (20, True)
+    assert store.forget(Limits(), NOW, batches=2) == (15, True)
+    assert store.forget(Limits(), NOW, batches=2) == (0, False)
+
+
+def test_a_store_that_is_too_large_loses_its_oldest_jobs(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(retention, "BATCH", 100)
+    text = [os.urandom(1000).hex() for _ in range(10)]
+    put(store, *(job(n, n / 1000, args=[text[n % 10]]) for n in range(2000)), job(5000, 20, "shop.Rare"))
+    store.checkpoint()
+    before = os.path.getsize(store.path)
+    limit = before // 2
+    assert store.forget(Limits(max_bytes=limit), NOW).jobs
+    left = kept(store)
+    assert 5000 in left
+    assert left - {5000} == set(range(len(left) - 1))  # the newest
+    store.checkpoint()
+    assert limit // 2 < os.path.getsize(store.path) <= limit
+    store.forget(Limits(max_bytes=1), NOW)
+    assert kept(store) == set()
+
+
+def test_no_limit_keeps_all(store):
+    put(store, job(1, 5000))
+    assert store.forget(Limits(None, None), NOW) == (0, False)
+    assert kept(store) == {1}
+
+
+def test_the_dead_keep_no_rule_statuses_but_the_last(store, monkeypatch):
+    monkeypatch.setattr(retention, "STATUSES", 2)
+    with store.transaction():
+        for number in range(6):
+            row = store.enter_process(ProcessInfo(bytes([number]) * 8, 10 + number, NOW, {"service": "s"}))
+            store.process_status(row, {"digest": "d", "rules": []})
+            if number:
+                store.process_ended(row, "gone")
+    store.forget(Limits(), NOW)
+    told = {process.pid for process in store.processes() if process.status}
+    assert len(told) == 3
+    assert 10 in told
+    assert len(store.processes()) == 6
+
+
+def test_processes_without_jobs_go_with_them(store):
+    with store.transaction():
+        for number, uid in enumerate((b"a" * 8, b"b" * 8, b"c" * 8), 1):
+            row = store.enter_process(ProcessInfo(uid, number, NOW, {"service": f"s{number}"}))
+            if number < 3:
+                store.process_ended(row, "gone")
+    put(store, job(1, 0, "shop.A"), process=1)
+    store.forget(Limits(days=30), NOW + 40 * DAY_NS)
+    assert {process.pid for process in store.processes()} == {1, 3}
+    (record,) = store.jobs(JobFilter())
+    assert record.service == "s1"
+
+
+def test_what_was_counted_is_forgotten_with_its_arena_only(store):
+    later = NOW + 3 * DAY_NS
+    for uid in (b"living..", b"gone...."):
+        with store.transaction():
+            store.set_counted(uid, [Counted("a#b", 5, 1, 100)])
+    store.forget(Limits(), later, {b"living.."})
+    with store.transaction():
+        assert store.set_counted(b"living..", [Counted("a#b", 5, 1, 100)]) == 0
+        assert store.set_counted(b"gone....", [Counted("a#b", 5, 1, 100)]) == 5
+
+
+def test_a_drain_forgets(tmp_path):
+    (tmp_path / "spool").mkdir(mode=0o700)
+    builder = ArenaBuilder(pid=dead_pid(), start_time=1)
+    builder.put(0, start=NOW - 40 * DAY_NS)
+    new = builder.put(1)
+    builder.write(tmp_path / "spool")
+    with Drain(str(tmp_path)) as leader:
+        leader.run_dry()
+        assert leader.forget(Limits()).jobs == 1
+        assert leader.store is not None
+        assert [record.id for record in leader.store.jobs(JobFilter())] == [new]
+
+
+def test_the_limits_the_environment_sets():
+    assert limits({}) == (Limits(30.0, 2 * 1024**3), [])
+    assert limits({"AUTOINST_RETENTION_DAYS": "1.5", "AUTOINST_STORE_MAX": "500M"}) == (Limits(1.5, 500 << 20), [])
+    assert limits({"AUTOINST_RETENTION_DAYS": "0", "AUTOINST_STORE_MAX": "0"}) == (Limits(None, None), [])
+    for days, size in (("soon", "big"), ("-1", "-1"), ("nan", "1.5G"), ("inf", "G")):
+        found, problems = limits({"AUTOINST_RETENTION_DAYS": days, "AUTOINST_STORE_MAX": size})
+        assert found == Limits()
+        assert len(problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("5", 5), ("2K", 2048), ("2kb", 2048), (" 3MiB ", 3 << 20), ("1T", 1 << 40), ("B", None), ("", None)],
+)
+def test_sizes(text, size):
+    assert parse_size(text) == size
