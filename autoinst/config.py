@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RULES_FILE = "autoinst.yaml"
 MAX_DIGITS = 15  # of a size
+SPOOL_MAX = 1024**3
 OFF_WORDS = frozenset({"0", "false", "no", "off"})
 
 
@@ -65,6 +66,12 @@ class Config:
     def spool(self) -> str:
         """The folder of the arena files."""
         return os.path.join(self.home, "spool")
+
+    @property
+    def spool_limit(self) -> int:
+        """The bytes the arenas of all processes may take: AUTOINST_SPOOL_MAX if it is a size, else 1 GiB; 0: any."""
+        size = parse_size(self.spool_max) if self.spool_max else None
+        return SPOOL_MAX if size is None else size
 
     @property
     def cache(self) -> str:

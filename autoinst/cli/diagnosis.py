@@ -23,6 +23,7 @@ from autoinst.errors import AutoinstError
 from autoinst.record import rfc3339
 from autoinst.rules import packs as pack_files
 from autoinst.rules.load import load_files
+from autoinst.spool.room import FULL_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from autoinst.store.sqlite import Store
 
 RECENT_PROCESSES = 50
+FULL_TOLD_NS = 86_400 * 10**9  # how long it is told that the spool was full
 # Variable -> what is used without it, and the setting of a rules file that it goes before.
 SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "AUTOINST_ENABLED": ("1", None),
@@ -175,6 +177,12 @@ def spool_facts(config: Config, attention: list[str]) -> dict[str, Any]:
     quarantined = [os.path.join(quarantine, name) for name in listing(quarantine)]
     if quarantined:
         attention.append(f"{len(quarantined)} file(s) could not be read and were moved to {quarantine}")
+    last = int(modified(os.path.join(config.spool, FULL_NAME)) * 1e9)
+    if time.time_ns() - last < FULL_TOLD_NS:
+        attention.append(
+            f"the spool was full, last at {rfc3339(last)}, and new processes kept no jobs:"
+            " have `autoinst agent` run, or raise AUTOINST_SPOOL_MAX"
+        )
     taken = sum(size(os.path.join(config.spool, name)) for name in arenas)
     return {"path": config.spool, "arenas": len(arenas), "bytes": taken, "quarantined": quarantined}
 
@@ -272,6 +280,14 @@ def listing(folder: str) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+def modified(path: str) -> float:
+    """Return when a file was written last (seconds since the epoch), 0 where there is none."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 def size(path: str) -> int:

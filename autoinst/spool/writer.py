@@ -14,7 +14,8 @@ from _thread import allocate_lock
 from itertools import count
 from struct import Struct
 
-from autoinst.spool import layout
+from autoinst.config import SPOOL_MAX
+from autoinst.spool import layout, room
 from autoinst.spool.arena import Arena
 from autoinst.spool.overflow import Overflow
 from autoinst.spool.shorten import shorten
@@ -66,9 +67,13 @@ class Spool:
     A slot's handle is `arena number << 40 | offset`.
     """
 
-    def __init__(self, folder: str, describe: Callable[[], dict[str, Any]]) -> None:
-        """Keep arenas in `folder` (made when the first is); `describe` gives the process's description."""
+    def __init__(self, folder: str, describe: Callable[[], dict[str, Any]], limit: int = SPOOL_MAX) -> None:
+        """Keep arenas in `folder` (made when the first is); `describe` gives the process's description.
+
+        `limit` are the bytes that the arenas of all processes may take there, 0 for any number.
+        """
         self.folder = folder
+        self.limit = limit
         self.pid = os.getpid()
         self.uid = os.urandom(8)
         self.arenas: list[Arena] = []
@@ -151,6 +156,7 @@ class Spool:
 
                 make_private(os.path.dirname(self.folder))
                 make_private(self.folder)
+            room.check(self.folder, layout.SEGMENTS[number] * layout.SLOT_SIZE, self.limit)
             arena = Arena(self.folder, number, layout.SEGMENTS[number], self.uid, self._describe())
         except Exception as error:  # whatever the disk says, the program goes on and jobs are counted
             self._retry_at = now + RETRY_SECONDS

@@ -52,7 +52,7 @@ class Recorder:
         self.ignored: tuple[str, ...] = tuple(settings.get("ignore") or ())
         self.sanitizer = Sanitizer(settings.get("redact") or ())
         self.env_allowed = frozenset((*ENV_ALLOWED, *(settings.get("env") or ())))
-        self.spool = Spool(config.spool, self.description)
+        self.spool = Spool(config.spool, self.description, config.spool_limit)
 
     def description(self) -> dict[str, Any]:
         """Return what an arena's header says of this process (plain data)."""
@@ -92,7 +92,7 @@ class Recorder:
         """Leave the parent's arenas alone: this is another process now."""
         arenas = self.spool.arenas
         self.generation += 1
-        self.spool = Spool(self.config.spool, self.description)
+        self.spool = Spool(self.config.spool, self.description, self.config.spool_limit)
         for arena in arenas:
             arena.abandon()
 
