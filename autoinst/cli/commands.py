@@ -16,7 +16,7 @@ from autoinst.errors import AutoinstError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COMMANDS = ("run", "jobs", "show", "check", "doctor", "agent", "demo", "path")
+COMMANDS = ("run", "jobs", "show", "check", "doctor", "agent", "export", "demo", "path")
 MAX_DIGITS = 18  # of a number that SQLite can hold
 STATUSES = ("ok", "error", "ignored", "killed", "running")
 
@@ -78,6 +78,13 @@ environment:
 
 There is one agent a home; a second says who leads. docs/operations.md has a systemd unit and a sidecar."""
 
+EXPORT_EPILOG = """\
+examples:
+  autoinst export > jobs.jsonl
+  autoinst export --format csv --since 7d --status error > errors.csv
+
+JSON Lines have all that `autoinst jobs --json` has; CSV leaves out events and backtraces."""
+
 DEMO_EPILOG = """\
 examples:
   autoinst demo
@@ -129,6 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_check(commands)
     add_doctor(commands)
     add_agent(commands)
+    add_export(commands)
     add_demo(commands)
     add(commands, "path", "print the folder to put on PYTHONPATH instead of using `run`", PATH_EPILOG)
     return parser
@@ -160,7 +168,14 @@ def add_jobs(commands: Any) -> None:
     """Add `jobs`."""
     parser = add(commands, "jobs", "list the recorded jobs, newest first [env: AUTOINST_HOME]", JOBS_EPILOG)
     add_json(parser, "one JSON object a line")
-    parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most N jobs, 0 for all (default 50)")
+    add_filters(parser, 50)
+
+
+def add_filters(parser: argparse.ArgumentParser, limit: int) -> None:
+    """Add what chooses jobs; `limit` of them unless asked otherwise, 0 for all."""
+    parser.add_argument(
+        "--limit", type=count, default=limit, metavar="N", help="at most N jobs, 0 for all (default %(default)s)"
+    )
     parser.add_argument("--status", type=statuses, metavar="S", help=f"only these: {', '.join(STATUSES)}; a,b for two")
     parser.add_argument("--since", metavar="TIME", help="started since: 15m, 2h, 3d, or an ISO date or time")
     parser.add_argument("--action", metavar="NAME", help="only Class#method; * stands for any text")
@@ -204,6 +219,13 @@ def add_agent(commands: Any) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--once", action="store_true", help="drain all there is and end")
     how.add_argument("--foreground", action="store_true", help="stay in this process and log to standard error")
+
+
+def add_export(commands: Any) -> None:
+    """Add `export`."""
+    parser = add(commands, "export", "write the recorded jobs to standard output [env: AUTOINST_HOME]", EXPORT_EPILOG)
+    parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="JSON Lines (default) or CSV")
+    add_filters(parser, 0)
 
 
 def add_demo(commands: Any) -> None:

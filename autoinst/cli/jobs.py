@@ -35,17 +35,10 @@ def run(options: argparse.Namespace) -> int:
     """Print the jobs that `options` ask for; returns 0, or 2 for a `--since` that is none."""
     now = time.time_ns()
     try:
-        since = None if options.since is None else parse_since(options.since, now)
+        wanted = asked_for(options, now)
     except ValueError as error:
         message(f"--since: {error}")
         return 2
-    wanted = JobFilter(
-        limit=options.limit,
-        status=frozenset(options.status or ()),
-        since_ns=since,
-        action=options.action,
-        queue=options.queue,
-    )
     config = from_environ()
     with Home(config) as home:
         found = home.jobs(wanted)
@@ -64,6 +57,17 @@ def run(options: argparse.Namespace) -> int:
         else:
             message("no job matches; `autoinst jobs` shows all")
     return 0
+
+
+def asked_for(options: argparse.Namespace, now_ns: int) -> JobFilter:
+    """Return the filter that `options` mean; raises ValueError for a `--since` that is none."""
+    return JobFilter(
+        limit=options.limit,
+        status=frozenset(options.status or ()),
+        since_ns=None if options.since is None else parse_since(options.since, now_ns),
+        action=options.action,
+        queue=options.queue,
+    )
 
 
 def print_table(out: Output, records: Iterable[Record]) -> None:
