@@ -38,7 +38,7 @@ def test_what_it_is_takes_ten_lines_and_set_up_two_commands() -> None:
 
 
 def test_every_command_works(tmp_path: Path) -> None:
-    shop, worker = blocks("python")
+    shop, worker, by_hand = blocks("python")
     (rules,) = blocks("yaml")
     (tmp_path / "shop.py").write_text(shop)
     (tmp_path / "worker.py").write_text(worker)
@@ -51,12 +51,17 @@ def test_every_command_works(tmp_path: Path) -> None:
     runs = [result for command, result in results.items() if command.endswith("worker.py")]
     assert [(result.stdout, result.stderr) for result in runs] == [(printed, "")] * 2
     failed = json.loads(results["autoinst jobs --status error --json"].stdout)
+    (tmp_path / "by_hand.py").write_text(by_hand)
+    assert run("autoinst run by_hand.py", tmp_path).returncode == 0
     assert failed["action"] == "shop.InvoiceMailer#perform"
     assert failed["queue"] == "mail"
     assert failed["queue_time"] >= 1500
     assert failed["exception"]["message"] == "order 13 has no items"
     jobs = [json.loads(line) for line in run("autoinst jobs --json", tmp_path).stdout.splitlines()]
-    assert [job["action"] for job in jobs] == (["shop#send_email"] + ["shop.InvoiceMailer#perform"] * 3) * 2
+    assert jobs[0]["action"] == "Reports#nightly"
+    assert [event["name"] for event in jobs[0]["events"]] == ["query.sql"]
+    assert [job["action"] for job in jobs[1:]] == (["shop#send_email"] + ["shop.InvoiceMailer#perform"] * 3) * 2
+    assert jobs[2]["args"] == [13]
     assert "shop.InvoiceMailer#perform" in results["autoinst jobs"].stdout
 
 
