@@ -165,11 +165,11 @@ class JobProbe(Probe):
         transaction = Transaction(self.namespace, self.name, self.where)
         if node is not None and type(node) is not Pending:
             outer = owner(node)
-            if not outer.foreign():
-                if not outer.closed and not (self.nested_new and outer.name != self.name):
-                    return outer.begin_event(node, self.name, self.target.names(values)[2], None)
-                transaction.trace_id = outer.trace_id or outer.id
-                transaction.parent_span_id = outer.id[16:]
+            inside = not outer.closed and not outer.foreign()
+            if inside and not (self.nested_new and outer.name != self.name):
+                return outer.begin_event(node, self.name, self.target.names(values)[2], None)
+            transaction.trace_id = outer.trace_id or outer.id
+            transaction.parent_span_id = outer.id[16:]
         transaction.class_name, transaction.method, transaction._action = self.target.names(values)
         transaction.named = True
         transaction.ignored = self.ignored

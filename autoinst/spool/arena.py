@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import marshal
 import mmap
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
 
 # Descriptors are moved up here, away from the numbers a program counts on.
 HIGH_DESCRIPTOR = 256
+STANDARD_DESCRIPTORS = 3  # never taken, also where they are closed: the program may write to them all the same
 LOCK_WAIT = 0.1  # seconds
 FIRST_INTERN_SIZE = 6144
 INTERN_SIZE = 65536
+
+
+_never_freed: list[mmap.mmap] = []
 
 
 class Arena:
@@ -31,10 +36,11 @@ class Arena:
     """
 
     __slots__ = (
-        "_inode",
+        "_file",
         "_intern_end",
         "_intern_next",
         "_lock",
+        "_mapped_fd",
         "crowded",
         "fd",
         "heads",
@@ -68,9 +74,11 @@ class Arena:
         self.fd = _open_high(new)
         try:
             os.posix_fallocate(self.fd, 0, size)
+            found = os.fstat(self.fd)
+            self._file = found.st_dev, found.st_ino
+            self.mm, self._mapped_fd = _map(self.fd, size)
+            # After the mapping: to close any descriptor of the file gives the lease up.
             fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._inode = os.fstat(self.fd).st_ino
-            self.mm = _map(self.fd, size)
             self._write_header(pid, number, process_uid, description)
             os.rename(new, self.path)
         except BaseException:
@@ -111,11 +119,17 @@ class Arena:
 
     def abandon(self) -> None:
         """Close a forked child's copy of its parent's descriptor, unless the program has used its number anew."""
+        if self._is_ours(self.fd):
+            os.close(self.fd)
+        if self._mapped_fd is not None and not self._is_ours(self._mapped_fd):
+            _never_freed.append(self.mm)  # it would close that number
+
+    def _is_ours(self, fd: int) -> bool:
         try:
-            if os.fstat(self.fd).st_ino == self._inode:
-                os.close(self.fd)
+            found = os.fstat(fd)
         except OSError:  # the program closed it, as daemons do
-            pass
+            return False
+        return (found.st_dev, found.st_ino) == self._file
 
     def intern(self, text: str, reserve: int = 0) -> int:
         """Return the id of `text` in this arena's table, adding it while over `reserve` bytes stay free; else 0."""
@@ -168,15 +182,33 @@ def _longest(description: dict[str, Any]) -> str:
 
 def _open_high(path: str) -> int:
     low = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
-    except OSError:  # a limit below HIGH_DESCRIPTOR: then the low number it is
-        return low
+    for least in (HIGH_DESCRIPTOR, STANDARD_DESCRIPTORS):  # the limit may be lower than the first
+        try:
+            high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, least)
+        except OSError:
+            continue
+        os.close(low)
+        return high
     os.close(low)
-    return high
+    os.unlink(path)
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-def _map(fd: int, size: int) -> mmap.mmap:
+def _map(fd: int, size: int) -> tuple[mmap.mmap, int | None]:
+    """Return a mapping of `fd` and the descriptor that it keeps for itself, which it takes at the lowest free number.
+
+    There is none on 3.13+. Raises OSError.
+    """
     if sys.version_info >= (3, 13):
-        return mmap.mmap(fd, size, trackfd=False)
-    return mmap.mmap(fd, size)
+        return mmap.mmap(fd, size, trackfd=False), None
+    held: list[int] = []
+    try:
+        number = os.dup(fd)
+        while number < STANDARD_DESCRIPTORS:
+            held.append(number)
+            number = os.dup(fd)
+        os.close(number)
+        return mmap.mmap(fd, size), number
+    finally:
+        for other in held:
+            os.close(other)

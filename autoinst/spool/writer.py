@@ -109,18 +109,21 @@ class Spool:
             return self._free.pop()
         except IndexError:
             pass
-        # One thread makes an arena; the others wait for it a moment, as long as it takes the one that makes it.
-        had = len(self.arenas)
-        if self._grow_lock.acquire(timeout=GROW_WAIT):
+        # One thread makes an arena; the others wait for it a moment, as long as it takes the one that makes it, and may
+        # find it full again already.
+        for had in range(len(self.arenas), len(layout.SEGMENTS)):
+            if self._grow_lock.acquire(timeout=GROW_WAIT):
+                try:
+                    if len(self.arenas) <= had:
+                        self._grow()
+                finally:
+                    self._grow_lock.release()
             try:
-                if len(self.arenas) == had:
-                    self._grow()
-            finally:
-                self._grow_lock.release()
-        try:
-            return self._free.pop()
-        except IndexError:
-            return -1
+                return self._free.pop()
+            except IndexError:
+                if len(self.arenas) <= had:
+                    break
+        return -1
 
     def _take_back(self) -> None:
         finished, free, arenas = self._finished, self._free, self.arenas

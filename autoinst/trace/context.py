@@ -31,6 +31,9 @@ class Node:
     token: Token[Node | None] | None
     transaction: Transaction | None
 
+    def forked(self) -> None:
+        """Prepare for a life in a forked child, where the job is the parent's."""
+
 
 current: ContextVar[Node | None] = ContextVar("autoinst", default=None)
 

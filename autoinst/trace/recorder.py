@@ -7,6 +7,7 @@ import sys
 
 from autoinst import config as configuration
 from autoinst.spool.writer import Spool
+from autoinst.trace.context import current
 from autoinst.trace.sanitize import Sanitizer
 
 TYPE_CHECKING = False
@@ -89,7 +90,10 @@ class Recorder:
         return out
 
     def forked(self) -> None:
-        """Leave the parent's arenas alone: this is another process now."""
+        """Leave the parent's arenas alone: this is another process now, and the job in progress is the parent's."""
+        node = current.get()
+        if node is not None:
+            (node.transaction or node).forked()
         arenas = self.spool.arenas
         self.generation += 1
         self.spool = Spool(self.config.spool, self.description, self.config.spool_limit)

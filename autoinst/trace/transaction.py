@@ -415,6 +415,10 @@ class Transaction(Node):
             return layout.IGNORED
         return status
 
+    def forked(self) -> None:
+        """Keep the id for a child's own jobs: it is made of what the parent's spool knows."""
+        self._given_id = self.id
+
     def foreign(self) -> bool:
         """Return whether this object was inherited by a fork: the job is its parent's."""
         return self.generation != self._recorder.generation or self._recorder.spool.pid != _getpid()
