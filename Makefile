@@ -44,13 +44,14 @@ lock: $(READY) ## Renew requirements/*.txt from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
 bench: $(READY) ## Measure (side by side, never part of the tests)
-	@for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
+	@for bench in $(filter-out benchmarks/cpython_tests.py,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
 
 kill: $(READY) ## Kill processes in every way there is and count what survived
 	$(BIN)/python -m pytest -m kill
 
-transparency: $(READY) ## Compare programs with and without autoinst
+transparency: $(READY) ## Compare programs with and without autoinst, CPython's own tests on every Python found among them
 	$(BIN)/python -m pytest -m transparency
+	$(BIN)/python benchmarks/cpython_tests.py --fetch
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venvs .pythons build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,117 @@
+"""A program sees no difference between running with every function of a module probed and running plain.
+
+data/transparency/checks.py looks at data/transparency/subject.py in more than 200 ways. What a trampoline cannot hide
+is in DIFFERENCES, and docs/transparency.md says what it means for a user: a difference more or less fails here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import ROOT, Program
+
+SOURCES = Path(__file__).parent / "data" / "transparency"
+RULES = """
+version: 1
+jobs:
+  - module: subject
+    functions: ["**", "**.__*", "**.<lambda>"]
+"""
+VERSION = sys.version_info[:2]
+EVERYWHERE = ((3, 10), (3, 99))
+BEFORE_311 = ((3, 10), (3, 10))
+BEFORE_314 = ((3, 10), (3, 13))
+SINCE_314 = ((3, 14), (3, 99))
+
+# What differs -> on which versions, from and to.
+DIFFERENCES = {
+    # One frame more between caller and function.
+    "warnings stacklevel 2": EVERYWHERE,
+    "logging stacklevel 2": EVERYWHERE,
+    "caller's frame": EVERYWHERE,
+    "inspect.stack": EVERYWHERE,
+    "stack size": EVERYWHERE,
+    "recursion depth": EVERYWHERE,
+    # Hooks see the trampoline and the probe run.
+    "settrace": EVERYWHERE,
+    "setprofile": EVERYWHERE,
+    # What a suspended generator or coroutine shows of itself.
+    "generator gi_yieldfrom": EVERYWHERE,
+    "generator locals": EVERYWHERE,
+    "generator line": EVERYWHERE,
+    "coroutine cr_await": EVERYWHERE,
+    "async generator ag_await": EVERYWHERE,
+    # The function's code object is the trampoline's.
+    "code variables": EVERYWHERE,
+    "code constants": EVERYWHERE,
+    "code cell variables": EVERYWHERE,
+    "code lines": EVERYWHERE,
+    "code bytes": EVERYWHERE,
+    "getclosurevars of a function": SINCE_314,  # reads the bytecode since then
+    # The trampoline's variables refer to the arguments too (3.14 lends them to a call).
+    "reference count": BEFORE_314,
+    # The trampoline's frame stays in tracebacks.
+    "traceback": BEFORE_311,
+    "traceback of a cause": BEFORE_311,
+    "traceback of a method": BEFORE_311,
+    "formatted traceback": BEFORE_311,
+    "generator throw traceback": BEFORE_311,
+    "contextmanager with an exception": BEFORE_311,
+    "coroutine exception": BEFORE_311,
+    "asynccontextmanager with an exception": BEFORE_311,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], Program]:
+    """Return what the program sees plain and with probes."""
+    program = Program(tmp_path_factory.mktemp("transparency"))
+    for path in SOURCES.iterdir():
+        if path.suffix == ".py":
+            shutil.copy(path, program.folder)
+    program.write("rules.yaml", RULES)
+    seen: list[dict[str, Any]] = []
+    for instrumented in (False, True):
+        result = program.run("checks.py", "processes", instrumented=instrumented, AUTOINST_PACKS="none")
+        assert result.status == 0, result.stderr
+        assert result.stderr == ""
+        seen.append(json.loads(result.stdout))
+    return seen[0], seen[1], program
+
+
+def test_the_same_checks_are_made(runs: Any) -> None:
+    plain, probed, _ = runs
+    assert list(plain) == list(probed)
+    assert len(plain) >= 200
+    assert DIFFERENCES.keys() <= plain.keys()
+
+
+def test_only_the_inherent_differences_are_seen(runs: Any) -> None:
+    plain, probed, _ = runs
+    differing = {name: (plain[name], probed[name]) for name in plain if plain[name] != probed[name]}
+    expected = {name for name, (first, last) in DIFFERENCES.items() if first <= VERSION <= last}
+    assert {name: both for name, both in differing.items() if name not in expected} == {}
+    assert expected - differing.keys() == set()
+
+
+def test_the_functions_were_probed(runs: Any) -> None:
+    _, _, program = runs
+    methods = {record["method"] for record in program.records() if record["status"] == "ok"}
+    assert {"plain", "count", "waits", "numbers", "<lambda>", "method", "__init__", "square", "counter"} <= methods
+
+
+@pytest.mark.transparency
+@pytest.mark.timeout(900)
+def test_cpythons_own_tests_of_generators_and_context_managers() -> None:
+    version = "{}.{}".format(*VERSION)
+    command = [sys.executable, "benchmarks/cpython_tests.py", "--short", "--python", version]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Python {version}: 2 modules" in done.stdout
