@@ -6,6 +6,7 @@ Precedence everywhere: command-line flag, AUTOINST_* variable, rules file, defau
 from __future__ import annotations
 
 import os
+import sys
 
 from autoinst.errors import HomeError
 
@@ -86,7 +87,11 @@ class Config:
 
 def from_environ() -> Config:
     """Return the configuration of this process."""
-    return Config(os.environ, os.getcwd())
+    try:
+        cwd = os.getcwd()
+    except OSError:  # the folder was removed
+        cwd = ""
+    return Config(os.environ, cwd)
 
 
 def default_home(environ: Mapping[str, str]) -> str:
@@ -118,6 +123,22 @@ def make_private(path: str) -> str:
     if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
         raise HomeError(f"{path}: belongs to user {found.st_uid}; set AUTOINST_HOME to a folder of your own")
     return path
+
+
+_said = False
+
+
+def say(line: str) -> None:
+    """Write `line` to standard error, if it is the first this process says of itself."""
+    global _said
+    stderr = sys.stderr
+    if _said or stderr is None:
+        return
+    _said = True
+    try:
+        stderr.write(f"autoinst: {line}\n")
+    except (OSError, ValueError):  # closed: there is nobody to tell
+        return
 
 
 # What start-up read, for whoever needs it later in this process: the program may change os.environ meanwhile.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from _weakref import ref as weak_reference
+from contextvars import Context
 
 from autoinst.hook.trampoline import probe_of, trampoline
 from autoinst.trace import faults
@@ -94,10 +95,11 @@ class RunProbe:
     def enter(self, values: tuple[Any, ...]) -> Any:
         """Make the remembered node current; return the token that undoes it, or None."""
         node = self.carrier.take(values[0])
-        own_context = getattr(values[0], "_context", None)
-        if node is not None and own_context is not None:  # since 3.14 a thread runs in a context of its own
-            own_context.run(current.set, node)
-            return None
+        if node is not None and sys.version_info >= (3, 14):  # there a thread runs in a context of its own
+            own_context = object.__getattribute__(values[0], "__dict__").get("_context")
+            if type(own_context) is Context:
+                own_context.run(current.set, node)
+                return None
         if node is None and not (self.shared and current.get() is not None):
             return None
         return current.set(node)

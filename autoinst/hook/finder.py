@@ -54,7 +54,7 @@ class Finder:
     ) -> ModuleSpec | None:
         """Return the other finders' spec of a wanted module, with its loader prepared; None for all others."""
         if (
-            name not in CARRIERS
+            (self._registry is None or name not in CARRIERS)
             and name not in self._exact
             and (not self._globs or not self.rules.wanted(name))
             and (self.main_name is None or not self._is_main(name))
@@ -75,7 +75,9 @@ class Finder:
             try:
                 self._prepare(spec, name)
             except Exception as error:  # the module loads as it would have
-                if type(error).__module__ != "builtins":  # a time limit's, by a signal: the program's own
+                from autoinst.trace.faults import is_ours
+
+                if not is_ours(error):  # a time limit's, by a signal
                     raise
                 self.fault = f"{name}: {type(error).__name__}: {error}"
             finally:

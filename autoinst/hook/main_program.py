@@ -144,8 +144,9 @@ def _runner(code: CodeType, script: Script) -> Any:
                 _forget_file_at_exit(namespace)
             raise
         except BaseException as error:
-            if error.__traceback__ is not None:
-                error.__traceback__ = error.__traceback__.tb_next
+            from autoinst.hook.trampoline import trim
+
+            trim(error)
             _forget_file_at_exit(namespace)
             if sys.version_info < (3, 11) and isinstance(error, Exception):
                 _report(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from autoinst.hook import carry, live
 from autoinst.hook.registry import package_folder
 from autoinst.hook.rewrite import functions, rewrite
+from autoinst.hook.trampoline import trim
 from autoinst.trace import faults
 
 TYPE_CHECKING = False
@@ -99,8 +100,7 @@ class Module:
             try:
                 exec_module(module)
             except BaseException as error:
-                if error.__traceback__ is not None:  # this frame, which plain Python has not
-                    error.__traceback__ = error.__traceback__.tb_next
+                trim(error)  # of this frame, which plain Python has not
                 raise
             finally:
                 if getattr(module, "__name__", None) == self.name:

@@ -191,11 +191,12 @@ class JobProbe(Probe):
         site, transaction.site = transaction.site, None
         if exception is not None:
             transaction.add_exception(exception)
-        if site is not None and self.fields.at_exit:
-            self.fields.apply(transaction, self.fields.at_exit, (*site[1], result, exception))
-            transaction.amend()
-        transaction.finish(layout.UNSET)
-        transaction.exception = None  # it holds the frames of the program
+        try:
+            if site is not None and self.fields.at_exit:
+                self.fields.apply(transaction, self.fields.at_exit, (*site[1], result, exception))
+                transaction.amend()
+        finally:  # whatever lands in there, a signal's exception too, must not leave the transaction open
+            transaction.finish(layout.UNSET)
         if _subscribers:
             self.publish(transaction, exception)
         registry = self.registry

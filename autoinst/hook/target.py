@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from autoinst.hook.trampoline import Parameters
 from autoinst.trace.context import class_module, class_mro, class_qualname, describe
+from autoinst.trace.exceptions import module_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +77,5 @@ class Target:
         if any(describe(base) == self.base for base in bases):
             return True
         module, _, name = self.base.rpartition(".")
-        found = sys.modules.get(module)
-        wanted = found.__dict__.get(name) if found is not None else None
+        wanted = module_names(module).get(name)
         return any(base is wanted for base in bases)

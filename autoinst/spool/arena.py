@@ -83,7 +83,11 @@ class Arena:
             os.rename(new, self.path)
         except BaseException:
             os.close(self.fd)
-            os.unlink(new)
+            for name in (new, self.path):
+                try:
+                    os.unlink(name)
+                except FileNotFoundError:
+                    continue
             raise
 
     def _write_header(self, pid: int, number: int, process_uid: bytes, description: dict[str, Any]) -> None:

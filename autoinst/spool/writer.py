@@ -15,6 +15,7 @@ from itertools import count
 from struct import Struct
 
 from autoinst.config import SPOOL_MAX
+from autoinst.errors import HomeError
 from autoinst.spool import layout, room
 from autoinst.spool.arena import Arena
 from autoinst.spool.overflow import Overflow
@@ -161,7 +162,8 @@ class Spool:
                 make_private(self.folder)
             room.check(self.folder, layout.SEGMENTS[number] * layout.SLOT_SIZE, self.limit)
             arena = Arena(self.folder, number, layout.SEGMENTS[number], self.uid, self._describe())
-        except Exception as error:  # whatever the disk says, the program goes on and jobs are counted
+        except (OSError, ValueError, MemoryError, HomeError, room.SpoolFullError) as error:
+            # The program goes on, and its jobs are counted.
             self._retry_at = now + RETRY_SECONDS
             self.problem = f"{type(error).__name__}: {error}"
             return

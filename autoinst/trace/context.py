@@ -46,14 +46,14 @@ def enter(node: Node) -> None:
 def leave(node: Node) -> None:
     """Make current what was before `node`; harmless in another context than the one that entered."""
     token = node.token
-    if token is None:
-        return
-    node.token = None
-    try:
-        current.reset(token)
-    except (ValueError, RuntimeError):  # closed from another context, as a collected coroutine is
-        if current.get() is node:
-            current.set(None)
+    if token is not None:
+        node.token = None
+        try:
+            current.reset(token)
+        except (ValueError, RuntimeError):  # closed from another context, as a collected coroutine is
+            token = None
+    if token is None and current.get() is node:  # or an exception from outside kept the token from being noted
+        current.set(node.parent)
 
 
 def suspend(node: Node) -> None:

@@ -10,6 +10,8 @@ from autoinst.spool import layout
 from autoinst.trace.context import class_module, class_mro, class_qualname, describe
 from autoinst.trace.sanitize import plain_number
 
+ModuleType = type(sys)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -134,5 +136,10 @@ def matches(exception: BaseException, patterns: Iterable[str]) -> bool:
 
 def _reexport(path: str) -> object:
     module, _, name = path.rpartition(".")
+    return module_names(module).get(name)
+
+
+def module_names(module: str) -> dict[str, object]:
+    """Return the names of a loaded module, without asking a stand-in that a program may have put there."""
     found = sys.modules.get(module)
-    return found.__dict__.get(name) if found is not None else None
+    return ModuleType.__getattribute__(found, "__dict__") if issubclass(type(found), ModuleType) else {}

@@ -31,6 +31,10 @@ def is_ours(exception: BaseException) -> bool:
     """
     if type(exception).__module__ not in OWN_ERROR_MODULES or not isinstance(exception, Exception):
         return False
+    if isinstance(
+        exception, (TimeoutError, Warning)
+    ):  # a time limit's, and a warning made an error by -W: none of ours
+        return False
     traceback = exception.__traceback__
     if traceback is None:
         return False
@@ -47,7 +51,7 @@ def fail_open(default: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 return method(*args, **kwargs)
             except Exception as error:
-                if type(error).__module__ not in OWN_ERROR_MODULES:
+                if not is_ours(error):
                     raise
                 note(f"{method.__qualname__}: {type(error).__name__}: {error}")
                 result: R = default(*args)

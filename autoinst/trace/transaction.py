@@ -373,26 +373,38 @@ class Transaction(Node):
             return
         duration = _clock() - self.started
         self.closed = True
-        token = self.token
-        if token is not None:
-            try:
-                current.reset(token)
-            except (ValueError, RuntimeError):
-                leave(self)
-            self.token = None
-        recorder = self._recorder
-        spool = recorder.spool
-        if self.generation != recorder.generation or spool.pid != _getpid():
-            return
         try:
-            self._store(spool, duration, status)
+            self._finish(duration, status)
         except BaseException as error:
             # A signal handler's exception may land in here: the record is stored all the same, then it goes on.
-            if self._slot is not None and spool.is_running(self._slot):
-                self._store(spool, duration, status)
+            self._finish(duration, status)
             if faults.is_ours(error):
                 return
             raise
+        finally:
+            self.exception = None  # it holds the frames of the program
+            if self.details is not None:
+                self.details.pop("more", None)
+
+    def _finish(self, duration: int, status: int) -> None:
+        """Leave the context and store the record, both at most once."""
+        leave(self)
+        spool = self._recorder.spool
+        if self.generation != self._recorder.generation or spool.pid != _getpid():
+            return
+        slot = self._slot
+        if slot is not None and not spool.is_running(slot):
+            return
+        try:
+            self._store(spool, duration, status)
+        except Exception as error:
+            if slot is None or not faults.is_ours(error):
+                raise
+            # Something in it cannot be marshalled: the fixed fields are better than a job that looks killed.
+            faults.note(f"record without its details: {type(error).__name__}: {error}")
+            status = status or (layout.OK if self.exception is None else layout.ERROR)
+            flags = self.flags | layout.FLAG_TRUNCATED
+            spool.finish(slot, self._seq, self.started_ns, duration, self.queue_time, status, flags, b"")
 
     def _store(self, spool: Spool, duration: int, status: int) -> None:
         exception = self.exception
