@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from autoinst.hook.finder import Finder
@@ -19,7 +17,9 @@ def start() -> None:
     try:
         _finder = _start()
     except Exception as error:  # instrumentation must not keep a program from starting
-        _say(f"autoinst: not started: {type(error).__name__}: {error}")
+        from autoinst.config import say
+
+        say(f"not started: {type(error).__name__}: {error}")
 
 
 def _start() -> Finder | None:
@@ -33,7 +33,7 @@ def _start() -> Finder | None:
     rules = load_cached(config)
     configuration.remember(config, rules)
     if rules.problems:
-        _say(f"autoinst: {_summary(rules.problems)}; see `autoinst check` and `autoinst doctor`")
+        configuration.say(f"{_summary(rules.problems)}; see `autoinst check` and `autoinst doctor`")
     if not rules.exact and not rules.has_globs:
         return None
     from autoinst.hook import finder as hook
@@ -47,12 +47,3 @@ def _start() -> Finder | None:
 def _summary(problems: list[str]) -> str:
     first = problems[0].strip().splitlines()[0]
     return first if len(problems) == 1 else f"{first} (and {len(problems) - 1} more)"
-
-
-def _say(line: str) -> None:
-    stderr = sys.stderr
-    if stderr is not None:
-        try:
-            stderr.write(f"{line}\n")
-        except (OSError, ValueError):  # closed: there is nobody to tell
-            return

@@ -75,7 +75,7 @@ def diagnose(config: Config) -> dict[str, Any]:
             store["running"] = len(home.flying)
             if home.store is not None:
                 store |= {"exists": True, "bytes": size(config.store), "jobs": home.store.count()}
-                out |= store_facts(home.store, attention)
+                out |= store_facts(home.store, rules, attention)
     except AutoinstError as error:
         attention.append(str(error))
     attention += limits(os.environ)[1]
@@ -107,13 +107,24 @@ def home_facts(config: Config, attention: list[str]) -> dict[str, Any]:
     nearest = path
     while not os.path.exists(nearest) and os.path.dirname(nearest) != nearest:
         nearest = os.path.dirname(nearest)
-    reason = write_problem(nearest)
+    reason = path_problem(path) or write_problem(nearest)
     kind = file_system(nearest)
     if reason:
         attention.append(f"nothing can be recorded: {reason}; set AUTOINST_HOME to a folder you can write")
     if kind in NETWORK:
         attention.append(f"{path} is on {kind}, a network file system; set AUTOINST_HOME to a local folder")
     return {"path": path, "exists": os.path.isdir(path), "writable": reason is None, "file_system": kind}
+
+
+def path_problem(path: str) -> str | None:
+    """Return why `path` can never be a folder, such as a name that is too long; None if it is one or just missing."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except (OSError, ValueError) as error:
+        return f"{path[:60]}...: {getattr(error, 'strerror', None) or error}"
+    return None
 
 
 def write_problem(folder: str) -> str | None:
@@ -174,7 +185,7 @@ def spool_facts(config: Config, attention: list[str]) -> dict[str, Any]:
     names = listing(config.spool)
     arenas = [name for name in names if name.endswith(".arena")]
     quarantine = os.path.join(config.spool, QUARANTINE_NAME)
-    quarantined = [os.path.join(quarantine, name) for name in listing(quarantine)]
+    quarantined = [os.path.join(quarantine, name) for name in listing(quarantine) if not name.endswith(".reason")]
     if quarantined:
         attention.append(f"{len(quarantined)} file(s) could not be read and were moved to {quarantine}")
     last = int(modified(os.path.join(config.spool, FULL_NAME)) * 1e9)
@@ -187,10 +198,10 @@ def spool_facts(config: Config, attention: list[str]) -> dict[str, Any]:
     return {"path": config.spool, "arenas": len(arenas), "bytes": taken, "quarantined": quarantined}
 
 
-def store_facts(store: Store, attention: list[str]) -> dict[str, Any]:
+def store_facts(store: Store, rules: RuleSet, attention: list[str]) -> dict[str, Any]:
     """Return what the store knows of processes, of their rules, of jobs that were only counted, and of problems."""
     processes = store.processes(limit=RECENT_PROCESSES)
-    statuses = rule_statuses(processes)
+    statuses = rule_statuses(processes, rules)
     attention += [
         f"rule {row['rule']}: {row['status']}{': ' + row['detail'] if row['detail'] else ''}"
         for row in statuses
@@ -248,10 +259,11 @@ def process_facts(process: Process) -> dict[str, Any]:
     }
 
 
-def rule_statuses(processes: list[Process]) -> list[dict[str, Any]]:
+def rule_statuses(processes: list[Process], rules: RuleSet) -> list[dict[str, Any]]:
     """Return each rule's status over recent processes that had the same rules as the latest one.
 
-    `patched` in one of them is enough, since not every process imports everything; `calls` are added up.
+    `patched` in one of them is enough, since not every process imports everything; `calls` are added up. A process
+    tells nothing of rules whose modules it did not import: the user's own are added, if they are still the same.
     """
     told = [process.status for process in processes if process.status]
     if not told:
@@ -271,6 +283,10 @@ def rule_statuses(processes: list[Process]) -> list[dict[str, Any]]:
                 known |= row | {"calls": known["calls"]}
             known["calls"] += calls
             known["processes"] += 1
+    for rule in rules.rules:
+        if rule.pack is None and digest == rules.digest and rule.where not in merged:
+            row = {"rule": rule.where, "status": "not imported", "mechanism": None, "calls": 0, "detail": ""}
+            merged[rule.where] = row | {"processes": 0}
     return list(merged.values())
 
 

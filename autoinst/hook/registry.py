@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from autoinst import config as configuration
 from autoinst.hook import carry
 from autoinst.rules.match import matches, matches_qualname
 from autoinst.rules.requires import unmet as unmet_requirement
@@ -165,7 +166,9 @@ class Registry:
 
     def announce(self) -> None:
         """Make the statuses visible to readers; the first time this opens the process's arena."""
-        recorder.get().spool.open()
+        spool = recorder.get().spool
+        if not spool.open() and spool.problem is not None:
+            configuration.say(f"nothing is recorded: {spool.problem}; see `autoinst doctor`")
         self.flush()
 
 

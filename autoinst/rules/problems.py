@@ -28,10 +28,8 @@ class Problem:
 
     @property
     def one_line(self) -> str:
-        """`file:line:col: message (hint)`, the file without its folder."""
-        place = os.path.basename(self.file) or self.file
-        if self.line:
-            place += f":{self.line}:{self.column}"
+        """`file:line:col: message (hint)`, the file without its folder, unless the file itself is what is wrong."""
+        place = f"{os.path.basename(self.file)}:{self.line}:{self.column}" if self.line else self.file
         return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
     def render(self) -> str:
