@@ -8,6 +8,7 @@ import functools
 import gc
 import inspect
 import pickle
+import subprocess
 import sys
 import traceback
 import types
@@ -18,6 +19,7 @@ import pytest
 
 from autoinst.hook.rewrite import functions
 from autoinst.hook.trampoline import kind_of, original, trampoline
+from tests.harness import ROOT
 
 
 class Recorder:
@@ -496,3 +498,38 @@ def test_a_generator_based_coroutine_may_delegate_to_a_coroutine_and_no_other() 
 def test_functions_that_evaluate_annotations_are_left_alone() -> None:
     code = compile("class A[T: int]:\n def f(self): pass\ntype B[U: (int, str)] = list[U]", "<x>", "exec")
     assert [name for name, _ in functions(code)] == ["A.f"]
+
+
+FINALIZER = """
+import contextvars, gc
+from autoinst.trace.context import Node, enter, leave
+
+variables = [contextvars.ContextVar("a"), contextvars.ContextVar("b")]
+variables[0].set(0)
+reuse = []
+
+class Job:
+    def __del__(self):
+        node = Node()
+        node.parent = None
+        for _ in range(2):
+            enter(node)
+            reuse.append([(1, 2, 3), [4], {5: 6}] * 3)
+            leave(node)
+        reuse.append([bytearray(n) for n in range(0, 400, 8)])
+        del reuse[:-5]
+
+for n in range(300):
+    for i in range(300):
+        cycle = Job()
+        cycle.itself = cycle
+        gc.set_threshold(n % 23 + 2)
+        variables[1].set(i)
+        variables[0].reset(variables[0].set(i))
+"""
+
+
+def test_a_finalizer_changes_no_context_that_is_being_changed() -> None:
+    # Before 3.12 the collector runs within ContextVar.set(), and the process died.
+    done = subprocess.run([sys.executable, "-c", FINALIZER], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

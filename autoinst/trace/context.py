@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from _thread import get_ident
 from contextvars import ContextVar
 
 TYPE_CHECKING = False
@@ -38,9 +41,34 @@ class Node:
 current: ContextVar[Node | None] = ContextVar("autoinst", default=None)
 
 
+set_current: Callable[[Node | None], Token[Node | None] | None] = current.set
+_reset: Callable[[Token[Node | None]], None] = current.reset
+
+if sys.version_info < (3, 12):
+    # There the garbage collector may run in the middle of any ContextVar.set(), the program's own too, and the process
+    # dies if a finalizer changes the context meanwhile. So what runs in a finalizer leaves the context alone.
+    _collecting = 0  # the thread that collects
+
+    def _note_collection(phase: str, _info: dict[str, int]) -> None:
+        global _collecting
+        _collecting = get_ident() if phase == "start" else 0
+
+    def _set_outside_finalizers(node: Node | None) -> Token[Node | None] | None:
+        if _collecting and _collecting == get_ident():
+            return None
+        return current.set(node)
+
+    def _reset_outside_finalizers(token: Token[Node | None]) -> None:
+        if not _collecting or _collecting != get_ident():
+            current.reset(token)
+
+    gc.callbacks.append(_note_collection)
+    set_current, _reset = _set_outside_finalizers, _reset_outside_finalizers
+
+
 def enter(node: Node) -> None:
     """Make `node` the current one of this context."""
-    node.token = current.set(node)
+    node.token = set_current(node)
 
 
 def leave(node: Node) -> None:
@@ -49,11 +77,11 @@ def leave(node: Node) -> None:
     if token is not None:
         node.token = None
         try:
-            current.reset(token)
+            _reset(token)
         except (ValueError, RuntimeError):  # closed from another context, as a collected coroutine is
             token = None
     if token is None and current.get() is node:  # or an exception from outside kept the token from being noted
-        current.set(node.parent)
+        set_current(node.parent)
 
 
 def suspend(node: Node) -> None:
@@ -64,7 +92,7 @@ def suspend(node: Node) -> None:
 
 def resume(node: Node) -> None:
     """Make current again what was at the last `suspend`."""
-    node.token = current.set(node.saved)
+    node.token = set_current(node.saved)
 
 
 # What a class is called, whatever its metaclass makes of these names.

@@ -13,7 +13,17 @@ from _thread import get_ident
 from autoinst.spool import layout
 from autoinst.trace import faults
 from autoinst.trace import recorder as recorders
-from autoinst.trace.context import MAX_BODY, MAX_EVENT_TEXT, MAX_EVENTS, MAX_TITLE, Node, current, enter, leave
+from autoinst.trace.context import (
+    MAX_BODY,
+    MAX_EVENT_TEXT,
+    MAX_EVENTS,
+    MAX_TITLE,
+    Node,
+    current,
+    enter,
+    leave,
+    set_current,
+)
 from autoinst.trace.exceptions import MAX_CAUSES, matches, status_of
 from autoinst.trace.faults import fail_open, nothing
 from autoinst.trace.null import NULL, is_ignored_exception, null
@@ -349,7 +359,7 @@ class Transaction(Node):
         head = (action, self.queue, self.attempts, self.namespace, self.name, self.rule, self._thread)
         tail = tail_of(self, final=False) if self.details or self.tags or self.enqueued_ns or self.trace_id else b""
         self._slot = self._recorder.spool.begin(self._seq, self.started_ns, self.queue_time, head, tail)
-        self.token = current.set(self)
+        self.token = set_current(self)
 
     def amend(self) -> None:
         """Bring the slot up to date, for the case that the process dies before the job ends."""
