@@ -113,7 +113,7 @@ def test_a_missing_file_is_a_problem_and_the_packs_stay_on(place: Place, reads: 
     place.environ["AUTOINST_RULES"] = str(place.folder / "nope.yaml")
     for _ in range(2):
         rules = load_cached(place.config)
-        assert rules.problems == ["nope.yaml: no such file"]
+        assert rules.problems == [f"{place.folder / 'nope.yaml'}: no such file"]
         assert rules.wanted("rq.job")
     assert reads == ["read"]
     place.write(RULES, place.folder / "nope.yaml")
