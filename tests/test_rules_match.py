@@ -102,6 +102,8 @@ def test_any_texts_can_be_matched_and_judged(pattern: str, name: str) -> None:
     assert matches(pattern, name) in (True, False)
     assert isinstance(bad_pattern(pattern), (str, type(None)))
     assert is_everything(pattern) in (True, False)
+    if bad_pattern(pattern) is not None:  # the loader asks that first
+        return
     for module, qualname, _ in split_path(pattern):
         assert f"{module}.{qualname}".replace(".", "").replace("**", "") == pattern.replace(":", ".").replace(
             ".", ""
