@@ -115,3 +115,27 @@ def test_cpythons_own_tests_of_generators_and_context_managers() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Python {version}: 2 modules" in done.stdout
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the caller keeps its arguments there")
+def test_a_recorded_argument_lives_no_longer(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write(
+        "jobs.py",
+        """
+        import weakref
+
+        class Big(list):
+            pass
+
+        def job(big):
+            seen = weakref.ref(big)
+            del big
+            return seen() is None
+        """,
+    )
+    program.write("worker.py", "import jobs\nprint(jobs.job(jobs.Big([1, 2])))")
+    program.write("rules.yaml", "version: 1\njobs:\n  - function: jobs.job\n    payload:\n      args: ${args}\n")
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert result.stdout == "True\n", result.stderr
+    assert result.one()["args"] == [[1, 2]]

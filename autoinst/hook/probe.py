@@ -173,11 +173,12 @@ class JobProbe(Probe):
         transaction.class_name, transaction.method, transaction._action = self.target.names(values)
         transaction.named = True
         transaction.ignored = self.ignored
-        transaction.site = (self, values)
         fields = self.fields
         if fields.at_enter:
             transaction._action = None
             fields.apply(transaction, fields.at_enter, values)
+        # The arguments are kept only for a rule that reads them at the end: the function may give them up before.
+        transaction.site = (self, values if fields.at_exit else ())
         transaction.open()
         return transaction
 
