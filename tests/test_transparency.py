@@ -104,7 +104,18 @@ def test_only_the_inherent_differences_are_seen(runs: Any) -> None:
 def test_the_functions_were_probed(runs: Any) -> None:
     _, _, program = runs
     methods = {record["method"] for record in program.records() if record["status"] == "ok"}
-    assert {"plain", "count", "waits", "numbers", "<lambda>", "method", "__init__", "square", "counter"} <= methods
+    assert {
+        "plain",
+        "count",
+        "waits",
+        "numbers",
+        "<lambda>",
+        "method",
+        "__init__",
+        "square",
+        "counter",
+        "mro",
+    } <= methods
 
 
 @pytest.mark.transparency

@@ -62,7 +62,7 @@ class Target:
                 kind = first
             own = self.class_qualname
             if class_qualname(kind) != own or class_module(kind) != self.runtime_module:
-                for base in class_mro(kind):
+                for base in class_mro(kind) or ():  # None while its metaclass makes it
                     if class_qualname(base) == own and class_module(base) == self.runtime_module:
                         name = describe(kind)
                         return name, self.method, f"{name}#{self.method}"
@@ -73,7 +73,7 @@ class Target:
         if not self.reads_self or self.base is None:
             return False
         first = values[0]
-        bases = class_mro(first if issubclass(type(first), type) else type(first))
+        bases = class_mro(first if issubclass(type(first), type) else type(first)) or ()
         if any(describe(base) == self.base for base in bases):
             return True
         module, _, name = self.base.rpartition(".")

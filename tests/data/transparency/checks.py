@@ -555,7 +555,7 @@ def classes():
     yield "abstract class", [described(caught(s.Abstract)), sorted(s.Abstract.__abstractmethods__)]
     yield "Generic", [s.Generic[int]().get(3), str(s.Generic[int]).rpartition(".")[2]]
     yield "class attributes", [sorted(vars(s.Base)), sorted(vars(s.Child))]
-    yield "mro", [c.__name__ for c in s.Child.__mro__]
+    yield "mro", [c.__name__ for kind in (s.Child, s.OrderedBase) for c in kind.__mro__]
     s.Base.method, kept = (lambda self: "patched"), s.Base.method
     yield "monkey patching", s.Base(1).method()
     s.Base.method = kept

@@ -434,6 +434,15 @@ class Meta(type):
         return item == cls.__name__
 
 
+class Ordered(type):
+    def mro(cls):
+        return [*super().mro()]
+
+
+class OrderedBase(metaclass=Ordered):
+    pass
+
+
 class Described:
     def __set_name__(self, owner, name):
         self.name = (owner.__name__, name)
