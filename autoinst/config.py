@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFAULT_RULES_FILE = "autoinst.yaml"
+SPOOL_NAME = "spool"
+STORE_NAME = "store.sqlite3"
 MAX_DIGITS = 15  # of a size
 SPOOL_MAX = 1024**3
 OFF_WORDS = frozenset({"0", "false", "no", "off"})
@@ -66,7 +68,7 @@ class Config:
     @property
     def spool(self) -> str:
         """The folder of the arena files."""
-        return os.path.join(self.home, "spool")
+        return os.path.join(self.home, SPOOL_NAME)
 
     @property
     def spool_limit(self) -> int:
@@ -82,16 +84,20 @@ class Config:
     @property
     def store(self) -> str:
         """The embedded store's database file."""
-        return os.path.join(self.home, "store.sqlite3")
+        return os.path.join(self.home, STORE_NAME)
 
 
 def from_environ() -> Config:
     """Return the configuration of this process."""
+    return Config(os.environ, working_directory())
+
+
+def working_directory() -> str:
+    """Return the working directory, an empty text where it was removed."""
     try:
-        cwd = os.getcwd()
-    except OSError:  # the folder was removed
-        cwd = ""
-    return Config(os.environ, cwd)
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def default_home(environ: Mapping[str, str]) -> str:

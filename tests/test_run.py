@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from autoinst.cli import run
-from tests.launching import AUTOINST, ENDS, FORMS, PROBE, arguments, environment, launch, make_programs
+from tests.launching import AUTOINST, ENDS, FORMS, PROBE, arguments, environment, launch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.transparency
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    make_programs(folder)
-    return folder
 
 
 @pytest.mark.parametrize("end", ENDS)

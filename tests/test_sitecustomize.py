@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoinst.cli.run import boot_folder
-from tests.launching import ENDS, FORMS, PROBE, arguments, environment, launch, make_programs
+from tests.launching import ENDS, FORMS, PROBE, arguments, environment, launch
 
 pytestmark = pytest.mark.transparency
 
@@ -22,14 +22,6 @@ print(sys.path)
 print(site and (site.__file__, site.__name__, site.__spec__.origin, sorted(vars(site))))
 print([name for name in sys.path_importer_cache if "sitecustomize_example" in name or name.endswith("boot")])
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    make_programs(folder)
-    return folder
 
 
 @pytest.mark.parametrize("end", ENDS)

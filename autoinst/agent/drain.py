@@ -16,7 +16,7 @@ from autoinst.agent.deaths import Deaths
 from autoinst.agent.filesystem import NETWORK, SHARED, file_system
 from autoinst.agent.intake import ARENA_LIMIT, Intake
 from autoinst.agent.lead import POLL_SECONDS, Lead, told, wake
-from autoinst.config import make_private
+from autoinst.config import SPOOL_NAME, STORE_NAME, make_private
 from autoinst.errors import HomeError, SpoolError
 from autoinst.record import Killed
 from autoinst.spool.layout import SEGMENTS
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from autoinst.store.retention import Forgotten, Limits
     from autoinst.store.sqlite import Store
 
-STORE_NAME = "store.sqlite3"
-SPOOL_NAME = "spool"
 COMMIT_LIMIT = 8192  # records in one transaction
 SEEN_SECONDS = 10  # how often the store hears that idle processes live
 

@@ -28,7 +28,7 @@ def start_for_program(environ: Mapping[str, str]) -> None:
 
     Nothing that goes wrong here is said: readers drain by themselves where no agent lives, and `doctor` tells.
     """
-    config = configuration.Config(environ, _cwd())
+    config = configuration.Config(environ, configuration.working_directory() or "/")
     if not config.enabled or config.agent in configuration.OFF_WORDS or not hasattr(os, "fork"):
         return
     try:
@@ -155,10 +155,3 @@ def _close_descriptors(but: int) -> None:
         os.dup2(null, number)
     if null > 2:  # noqa: PLR2004
         os.close(null)
-
-
-def _cwd() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # the folder was removed
-        return "/"

@@ -70,9 +70,8 @@ class MadeProbe:
         try:
             self.carrier.remember(values[0])
         except Exception as error:
-            if not faults.is_ours(error):
+            if not faults.absorbed(error, "carry"):
                 raise
-            faults.note(f"carry: {type(error).__name__}: {error}")
 
     def exit(self, _token: None, _result: Any) -> None:
         """Do nothing."""

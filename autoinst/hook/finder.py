@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from autoinst.rules.model import RuleSet
 
 
-CARRIERS = ("threading", "concurrent.futures.thread")  # hook.carry takes jobs into what they start
-
-
 class Finder:
     """First on `sys.meta_path`; passes every name that no rule wants straight through."""
 
@@ -34,7 +31,6 @@ class Finder:
         self._busy: set[tuple[int, str]] = set()
         self._preparing: set[int] = set()
         self._registry: Registry | None = None
-        self.fault: str | None = None  # why a module could not be prepared
         # The module that `-m` runs as __main__, if any.
         self.main_name: str | None = None
 
@@ -54,7 +50,7 @@ class Finder:
     ) -> ModuleSpec | None:
         """Return the other finders' spec of a wanted module, with its loader prepared; None for all others."""
         if (
-            (self._registry is None or name not in CARRIERS)
+            (self._registry is None or not self._registry.carries(name))
             and name not in self._exact
             and (not self._globs or not self.rules.wanted(name))
             and (self.main_name is None or not self._is_main(name))
@@ -75,11 +71,10 @@ class Finder:
             try:
                 self._prepare(spec, name)
             except Exception as error:  # the module loads as it would have
-                from autoinst.trace.faults import is_ours
+                from autoinst.trace import faults
 
-                if not is_ours(error):  # a time limit's, by a signal
+                if not faults.absorbed(error, name):  # a time limit's, by a signal
                     raise
-                self.fault = f"{name}: {type(error).__name__}: {error}"
             finally:
                 self._preparing.discard(thread)
         return spec
@@ -125,9 +120,3 @@ def install(config: Config, rules: RuleSet) -> Finder:
 def is_own(name: str) -> bool:
     """Return whether `name` is a module of autoinst itself."""
     return name == "autoinst" or name.startswith("autoinst.")
-
-
-def uninstall(finder: Finder) -> None:
-    """Take the finder off again; functions keep their probes."""
-    if finder in sys.meta_path:
-        sys.meta_path.remove(finder)

@@ -31,9 +31,8 @@ def prepare(registry: Registry, spec: ModuleSpec, name: str, *, as_main: bool) -
         if candidates or registry.carries(name):
             Module(registry, name, candidates, as_main=as_main).arm(spec.loader)
     except Exception as error:
-        if not faults.is_ours(error):
+        if not faults.absorbed(error, name):
             raise
-        faults.note(f"{name}: {type(error).__name__}: {error}")
 
 
 def patch_loaded(registry: Registry, name: str, module: ModuleType) -> None:
@@ -44,9 +43,8 @@ def patch_loaded(registry: Registry, name: str, module: ModuleType) -> None:
         live.patch_missing(registry, candidates, module, name, seen_code=False)
         registry.announce()
     except Exception as error:
-        if not faults.is_ours(error):
+        if not faults.absorbed(error, name):
             raise
-        faults.note(f"{name}: {type(error).__name__}: {error}")
 
 
 class Module:
@@ -58,8 +56,7 @@ class Module:
         self.name = name
         self.candidates = candidates
         self.as_main = as_main
-        self.names: list[str] = []  # qualified names seen in its code
-        self.rewritten = False
+        self.seen: CodeType | None = None  # its code, once that has been rewritten
 
     def arm(self, loader: Any) -> None:
         """Put this module's `get_code` and `exec_module` on `loader`, an instance."""
@@ -113,8 +110,6 @@ class Module:
     def code(self, code: CodeType) -> CodeType:
         """Return the module's code with probes; the code itself where that fails."""
         try:
-            names = functions(code)
-            self.names = [qualname for qualname, _ in names]
             decorators = self._decorators(code)
             runtime = "__main__" if self.as_main else self.name
             new = rewrite(
@@ -123,13 +118,12 @@ class Module:
                     self.candidates, self.name, qualname, inner, runtime, decorators
                 ),
             )
-            self.rewritten = True
+            self.seen = code
             if self.as_main or new is not code:
                 self.report()
         except Exception as error:
-            if not faults.is_ours(error):
+            if not faults.absorbed(error, self.name):
                 raise
-            faults.note(f"{self.name}: {type(error).__name__}: {error}")
             return code
         return new
 
@@ -146,17 +140,17 @@ class Module:
             if self.registry.carries(self.name):
                 carry.loaded(self.name, module)
             if self.candidates:
-                live.patch_missing(self.registry, self.candidates, module, self.name, seen_code=self.rewritten)
+                live.patch_missing(self.registry, self.candidates, module, self.name, seen_code=self.seen is not None)
                 self.report()
         except Exception as error:
-            if not faults.is_ours(error):
+            if not faults.absorbed(error, self.name):
                 raise
-            faults.note(f"{self.name}: {type(error).__name__}: {error}")
 
     def report(self) -> None:
         """Say of each rule that found nothing what there was instead, and let readers see the statuses."""
         for state, patterns in self.candidates:
             # A dotted path is tried at each of its dots: only the longest module can say that something is missing.
             if not state.found and state.problem is None and state.rule.targets[0][0] == self.name:
-                state.problem = live.not_found(self.name, patterns, self.names)
+                names = [] if self.seen is None else [qualname for qualname, _ in functions(self.seen)]
+                state.problem = live.not_found(self.name, patterns, names)
         self.registry.announce()

@@ -71,10 +71,7 @@ class Probe:
 
     def enter(self, values: tuple[Any, ...]) -> Node | None:
         """Note the start of a call; `values` are the arguments the rule reads."""
-        state = self.state
-        state.calls += 1
-        if not state.enabled:
-            return None
+        self.state.calls += 1
         try:
             if self.target.base is not None and not self.target.is_instance(values):
                 return None
@@ -83,9 +80,8 @@ class Probe:
                 return None
             return self.begin(values)
         except Exception as error:
-            if not faults.is_ours(error):
+            if not faults.absorbed(error, f"{self.rule.where}: enter"):
                 raise
-            faults.note(f"{self.rule.where}: enter: {type(error).__name__}: {error}")
             return None
 
     def exit(self, node: Node | None, result: Any) -> None:
@@ -95,9 +91,8 @@ class Probe:
         try:
             self.end(node, result, None)
         except Exception as error:
-            if not faults.is_ours(error):
+            if not faults.absorbed(error, f"{self.rule.where}: exit"):
                 raise
-            faults.note(f"{self.rule.where}: exit: {type(error).__name__}: {error}")
 
     def error(self, node: Node | None, exception: BaseException) -> None:
         """Note that the call raised `exception`."""
@@ -108,9 +103,8 @@ class Probe:
                     return
             self.end(node, None, exception)
         except Exception as error:
-            if not faults.is_ours(error):
+            if not faults.absorbed(error, f"{self.rule.where}: error"):
                 raise
-            faults.note(f"{self.rule.where}: error: {type(error).__name__}: {error}")
 
     def suspend(self, node: Node | None) -> None:
         """Note that a generator yields."""
@@ -221,7 +215,7 @@ class JobProbe(Probe):
             "queue_time": transaction.queue_time if transaction.queue_time == transaction.queue_time else None,
             "attempts": transaction.attempts or None,
         }
-        payload.update({key: value for key, value in (transaction.details or {}).items() if key != "more"})
+        payload.update(transaction.details or {})
         notifications.publish(self.name, transaction.started_ns, payload, exception, transaction.id)
 
 

@@ -27,12 +27,11 @@ JOB_KINDS = ("job", "event", "enqueue")
 class RuleState:
     """One rule's state in this process."""
 
-    __slots__ = ("calls", "enabled", "found", "mechanism", "places", "problem", "rule", "skipped")
+    __slots__ = ("calls", "found", "mechanism", "places", "problem", "rule", "skipped")
 
     def __init__(self, rule: Rule) -> None:
         """Begin with nothing found."""
         self.rule = rule
-        self.enabled = True
         self.calls = 0
         self.places: list[str] = []
         self.found = 0
@@ -42,7 +41,7 @@ class RuleState:
 
     @property
     def status(self) -> str:
-        """`patched`, `skipped` (`requires`), `not found`, `failed` or `not imported`."""
+        """`patched`, `skipped` (`requires`), `not found` or `not imported`."""
         if self.found:
             return "patched"
         if self.skipped:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 from types import CodeType
 
+from autoinst.trace.exceptions import PROBE_VARIABLE, traceback_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FunctionType, TracebackType
+    from types import FunctionType
     from typing import Any, TypeAlias
 
     from autoinst.hook.carry import MadeProbe, RunProbe
@@ -105,7 +106,6 @@ _BODIES = {
 _BODIES["delegating generator"] = _BODIES["generator"].replace("__autoinst_o($C)", "@delegating(__autoinst_o)($C)")
 
 _templates: dict[tuple[str, ...], CodeType] = {}
-_traceback_of: Callable[[BaseException], TracebackType | None] = BaseException.__dict__["__traceback__"].__get__
 _store_operations: set[int] = set()
 _delegations: set[int] = set()
 
@@ -269,7 +269,7 @@ def trampoline(code: CodeType, probe: AnyProbe, names: tuple[str, ...]) -> CodeT
 
 def probe_of(code: CodeType) -> AnyProbe | None:
     """Return the probe in a code object made here, None for any other."""
-    if "__autoinst_t" not in code.co_varnames:
+    if PROBE_VARIABLE not in code.co_varnames:
         return None
     return next((constant for constant in code.co_consts if hasattr(type(constant), "suspend")), None)
 
@@ -284,7 +284,7 @@ def trim(exception: BaseException) -> None:
 
     On 3.11+ a bare `raise` takes the traceback from the exception, so that it stays off; on 3.10 it does not.
     """
-    traceback = _traceback_of(exception)
+    traceback = traceback_of(exception)
     if traceback is not None:
         # Not by assignment: a frozen dataclass, for one, allows none.
         BaseException.with_traceback(exception, traceback.tb_next)

@@ -31,16 +31,22 @@ def is_ours(exception: BaseException) -> bool:
     """
     if type(exception).__module__ not in OWN_ERROR_MODULES or not isinstance(exception, Exception):
         return False
-    if isinstance(
-        exception, (TimeoutError, Warning)
-    ):  # a time limit's, and a warning made an error by -W: none of ours
-        return False
+    if isinstance(exception, (TimeoutError, Warning)):
+        return False  # a time limit's, or a warning that -W made an error: none of ours
     traceback = exception.__traceback__
     if traceback is None:
         return False
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
     return str(traceback.tb_frame.f_globals.get("__name__")).startswith("autoinst.")
+
+
+def absorbed(error: BaseException, where: str) -> bool:
+    """Count `error` under `where` if it is a fault of our own; return whether it is. Any other must be raised on."""
+    if not is_ours(error):
+        return False
+    note(f"{where}: {type(error).__name__}: {error}")
+    return True
 
 
 def fail_open(default: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -51,9 +57,8 @@ def fail_open(default: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 return method(*args, **kwargs)
             except Exception as error:
-                if not is_ours(error):
+                if not absorbed(error, method.__qualname__):
                     raise
-                note(f"{method.__qualname__}: {type(error).__name__}: {error}")
                 result: R = default(*args)
                 return result
 

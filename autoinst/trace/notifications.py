@@ -149,9 +149,7 @@ class monitor:  # noqa: N801  # a context manager reads as a verb
             self._block.__enter__()
             return running
         transaction = Transaction(self.namespace, self.name, None)
-        class_name, mark, method = self.action.rpartition("#")
-        transaction.class_name, transaction.method = (class_name, method) if mark else (method, None)
-        transaction.named = True
+        transaction.set_action(self.action)
         transaction.open()
         self._transaction = transaction
         return transaction

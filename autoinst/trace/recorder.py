@@ -69,7 +69,7 @@ class Recorder:
             "python": ".".join(map(str, sys.version_info[:3])),
             "autoinst": __version__,
             "env": self.allowed_env(os.environ),
-            "cwd": _cwd(),
+            "cwd": configuration.working_directory() or None,
             "exe": sys.executable,
             "cgroup": _cgroup(),
             "parent": os.getppid(),
@@ -99,13 +99,6 @@ class Recorder:
         self.spool = Spool(self.config.spool, self.description, self.config.spool_limit)
         for arena in arenas:
             arena.abandon()
-
-
-def _cwd() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:  # the folder was removed
-        return None
 
 
 def _cgroup() -> str | None:

@@ -162,7 +162,7 @@ class Transaction(Node):
         if env is not None:
             allowed = self._recorder.allowed_env(env)
             if allowed:
-                self._detail("env", allowed)
+                self.set_detail("env", allowed)
         adopt_pending(self)
         self.open()
         return self
@@ -181,7 +181,7 @@ class Transaction(Node):
         if self.exception is None:
             self.exception = exception
         elif self.exception is not exception:
-            more = self._detail("more", [])
+            more = self._details().setdefault("more", [])
             if len(more) < MAX_CAUSES and not any(other is exception for other in more):
                 more.append(exception)
 
@@ -286,16 +286,13 @@ class Transaction(Node):
 
     def set_detail(self, key: str, value: Any) -> None:
         """Set one entry of the record's tail (plain data)."""
-        details = self.details
-        if details is None:
-            details = self.details = {}
-        details[key] = value
+        self._details()[key] = value
 
-    def _detail(self, key: str, default: Any) -> Any:
+    def _details(self) -> dict[str, Any]:
         details = self.details
         if details is None:
             details = self.details = {}
-        return details.setdefault(key, default)
+        return details
 
     def _take_id(self, given: object) -> None:
         text = str(given)
