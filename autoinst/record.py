@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 JSON_VERSION = 1
+# What a cell of CSV can hold; the exception is its class and message, args, kwargs and tags are JSON.
+CSV_COLUMNS = (
+    *("id", "status", "namespace", "name", "action", "class", "method", "queue", "queue_time", "attempts", "job_id"),
+    *("enqueued_at", "started_at", "duration", "exception_class", "exception_message", "args", "kwargs", "tags"),
+    *("service", "environment", "revision", "host", "pid", "thread", "rule", "trace_id", "parent_span_id"),
+)
 
 
 @dataclass(slots=True)
@@ -115,6 +121,37 @@ class Record:
     truncated: bool = False
     killed: Killed | None = None
 
+    def elapsed_ms(self, now_ns: int) -> float | None:
+        """Return how long the job took, or has been running at `now_ns`, in ms."""
+        if self.status == "running":
+            return max(now_ns - self.started_ns, 0) / 1e6
+        return None if self.duration_ns is None else self.duration_ns / 1e6
+
+    def problem(self) -> str | None:
+        """Return in a few words what went wrong, None if nothing did."""
+        if self.killed is not None:
+            by = f" by {self.killed.signal}" if self.killed.signal else ""
+            during = f" in {self.killed.last_event}" if self.killed.last_event else ""
+            return f"process {self.killed.pid} killed{by}{during}"
+        if self.exception is None:
+            return None
+        first_line = self.exception.message.partition("\n")[0]
+        return f"{self.exception.class_name}: {first_line}" if first_line else self.exception.class_name
+
+    def event_tree(self) -> list[tuple[Event, int]]:
+        """Return the events as a tree is read, each with its depth; a parent that cannot be one counts as none."""
+        children: dict[int | None, list[int]] = {}
+        for index, event in enumerate(self.events):
+            parent = event.parent if event.parent is not None and 0 <= event.parent < index else None
+            children.setdefault(parent, []).append(index)
+        out: list[tuple[Event, int]] = []
+        waiting = [(index, 0) for index in reversed(children.get(None, []))]
+        while waiting:
+            index, depth = waiting.pop()
+            out.append((self.events[index], depth))
+            waiting += [(child, depth + 1) for child in reversed(children.get(index, []))]
+        return out
+
     def to_json(self) -> dict[str, Any]:
         """Return the public JSON object of this record, in the contract's order of keys."""
         out: dict[str, Any] = {
@@ -157,6 +194,13 @@ class Record:
         if self.killed is not None:
             out["killed"] = self.killed.to_json()
         return out
+
+    def to_csv(self) -> list[Any]:
+        """Return the values of CSV_COLUMNS."""
+        values = self.to_json()
+        exception = values["exception"] or {}
+        values |= {"exception_class": exception.get("class"), "exception_message": exception.get("message")}
+        return [values[name] for name in CSV_COLUMNS]
 
 
 def rfc3339(ns: int | None) -> str | None:

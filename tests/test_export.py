@@ -55,7 +55,7 @@ def test_json_lines_are_those_of_jobs(home, capsys):
 def test_csv_reads_back(home, capsys):
     assert cli.main(["export", "--format", "csv", "--status", "error", "--since", "65m"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert tuple(rows[0]) == export.COLUMNS
+    assert tuple(rows[0]) == CSV_COLUMNS
     assert [int(row["id"], 16) for row in rows] == [0, 10, 20, 30, 40, 50, 60]
     assert (rows[0]["exception_class"], rows[0]["exception_message"]) == ("E", "line one\nline, two")
     assert json.loads(rows[1]["args"]) == [10, 'a "quoted"\nline']
@@ -72,7 +72,7 @@ def test_filters(home, capsys):
 def test_nothing_recorded_is_an_empty_export(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("AUTOINST_HOME", str(tmp_path / "none"))
     assert cli.main(["export", "--format", "csv"]) == 0
-    assert capsys.readouterr() == (",".join(export.COLUMNS) + "\n", "")
+    assert capsys.readouterr() == (",".join(CSV_COLUMNS) + "\n", "")
 
 
 def test_progress_is_shown_on_a_terminal_only(monkeypatch, capsys):

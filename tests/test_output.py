@@ -6,17 +6,8 @@ import io
 
 import pytest
 
-from autoinst.cli.output import (
-    Column,
-    Output,
-    ago,
-    bytes_text,
-    display_width,
-    duration,
-    parse_since,
-    printable,
-    to_json,
-)
+from autoinst.cli.output import Column, Output, display_width, printable
+from autoinst.wording import ago, bytes_text, duration, parse_since, to_json
 
 SECOND = 10**9
 

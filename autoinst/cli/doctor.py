@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from autoinst.cli.diagnosis import diagnose
-from autoinst.cli.output import Column, Output, ago, bytes_text
+from autoinst.cli.output import Column, Output
 from autoinst.config import from_environ
+from autoinst.wording import ago, bytes_text
 
 if TYPE_CHECKING:
     import argparse

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoinst.cli.jobs import asked_for
-from autoinst.cli.output import Output, message, to_json
+from autoinst.cli.output import Output, message
 from autoinst.cli.reading import Home
 from autoinst.config import from_environ
+from autoinst.record import CSV_COLUMNS
+from autoinst.wording import csv_cell
 
 if TYPE_CHECKING:
     import argparse
@@ -18,12 +20,6 @@ if TYPE_CHECKING:
 
     from autoinst.record import Record
 
-# What a cell of CSV can hold; the exception is its class and message, args, kwargs and tags are JSON.
-COLUMNS = (
-    *("id", "status", "namespace", "name", "action", "class", "method", "queue", "queue_time", "attempts", "job_id"),
-    *("enqueued_at", "started_at", "duration", "exception_class", "exception_message", "args", "kwargs", "tags"),
-    *("service", "environment", "revision", "host", "pid", "thread", "rule", "trace_id", "parent_span_id"),
-)
 PROGRESS_SECONDS = 0.2
 BAR_WIDTH = 30
 
@@ -50,22 +46,10 @@ def run(options: argparse.Namespace) -> int:
 def write_csv(records: Iterable[Record]) -> None:
     """Write records as CSV (RFC 4180, but for the line ends) with a line of headings."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for record in records:
-        values = record.to_json()
-        exception = values["exception"] or {}
-        values |= {"exception_class": exception.get("class"), "exception_message": exception.get("message")}
-        writer.writerow([cell(values[name]) for name in COLUMNS])
-
-
-def cell(value: Any) -> Any:
-    """Return a value as a cell of CSV: nothing for null, JSON for what is no text or number."""
-    if value is None or isinstance(value, (int, float)):
-        return value
-    # Text that no encoding has, from a program's bytes, must not end the export.
-    text = value if isinstance(value, str) else to_json(value)
+    writer.writerow(CSV_COLUMNS)
     encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    for record in records:
+        writer.writerow([csv_cell(value, encoding) for value in record.to_csv()])
 
 
 def progress(records: Iterator[Record], total: int) -> Iterator[Record]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from autoinst.cli.output import Column, Output, ago, clock, duration, message, parse_since
+from autoinst.cli.output import Column, Output, message
 from autoinst.cli.reading import Home, short_id
 from autoinst.config import from_environ
 from autoinst.store.query import JobFilter
+from autoinst.wording import ago, clock, duration, parse_since
 
 if TYPE_CHECKING:
     import argparse
@@ -81,30 +82,11 @@ def print_table(out: Output, records: Iterable[Record]) -> None:
             record.action or record.name,
             record.queue,
             duration(record.queue_time_ms),
-            duration(elapsed_ms(record, now)),
+            duration(record.elapsed_ms(now)),
             None if record.attempts is None else str(record.attempts),
             out.style(short_id(record.id), "dim"),
-            problem(record),
+            record.problem(),
         )
         for record in records
     ]
     out.table(COLUMNS, rows)
-
-
-def elapsed_ms(record: Record, now_ns: int) -> float | None:
-    """Return how long the job took, or has been running, in ms."""
-    if record.status == "running":
-        return max(now_ns - record.started_ns, 0) / 1e6
-    return None if record.duration_ns is None else record.duration_ns / 1e6
-
-
-def problem(record: Record) -> str | None:
-    """Return in a few words what went wrong, None if nothing did."""
-    if record.killed is not None:
-        by = f" by {record.killed.signal}" if record.killed.signal else ""
-        during = f" in {record.killed.last_event}" if record.killed.last_event else ""
-        return f"process {record.killed.pid} killed{by}{during}"
-    if record.exception is None:
-        return None
-    first_line = record.exception.message.partition("\n")[0]
-    return f"{record.exception.class_name}: {first_line}" if first_line else record.exception.class_name

@@ -7,10 +7,10 @@ import linecache
 import time
 from typing import TYPE_CHECKING, Any
 
-from autoinst.cli.jobs import elapsed_ms, problem
-from autoinst.cli.output import Output, ago, duration, exact, message, to_json
+from autoinst.cli.output import Output, message
 from autoinst.cli.reading import Home
 from autoinst.config import from_environ
+from autoinst.wording import ago, duration, exact, to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -57,7 +57,7 @@ def print_job(out: Output, record: Record, *, full: bool) -> None:
         print_exception(out, record.exception, full=full)
     elif record.killed is not None:
         out.line()
-        out.line(out.style(problem(record) or "", "magenta"))
+        out.line(out.style(record.problem() or "", "magenta"))
 
 
 def facts(record: Record) -> list[tuple[str, str | None]]:
@@ -66,7 +66,7 @@ def facts(record: Record) -> list[tuple[str, str | None]]:
     started = f"{exact(record.started_ns)} ({ago(record.started_ns, now)})"
     place = " ".join(f"{word} {value}" for word, value in process_words(record) if value)
     waited = duration(record.queue_time_ms)
-    took = duration(elapsed_ms(record, now))
+    took = duration(record.elapsed_ms(now))
     return [
         ("id", record.id),
         ("job id", record.job_id),
@@ -118,14 +118,14 @@ def print_waterfall(out: Output, record: Record, *, full: bool) -> None:
 
     Neighbours that are alike are one line with their number, unless `full`.
     """
-    total = elapsed_ms(record, time.time_ns()) or 0.0
+    total = record.elapsed_ms(time.time_ns()) or 0.0
     ends = [(event.start_ns + (event.duration_ns or 0)) / 1e6 for event in record.events]
     span = max([total, *ends, 0.001])
     if record.queue_time_ms:
         waited = duration(record.queue_time_ms)
         out.line(f"  {'waited in ' + (record.queue or 'the queue'):{NAME_WIDTH}} {waited:>10}")
     out.line(f"  {'the job':{NAME_WIDTH}} {duration(total) or '?':>10}  {bar(out, [(0, total)], span)}")
-    placed = in_order(record.events)
+    placed = record.event_tree()
     while placed:
         event, depth = placed[0]
         look = appearance(event)
@@ -153,21 +153,6 @@ def print_events(out: Output, events: list[Event], depth: int, span: float) -> N
     out.line(f"  {label:{NAME_WIDTH}} {took:>10}  {drawn}")
     if body:
         out.line(f"  {'  ' * (depth + 2)}{out.style(clip(' '.join(body.split()), MAX_TEXT), 'dim')}")
-
-
-def in_order(events: list[Event]) -> list[tuple[Event, int]]:
-    """Return events as a tree is read, each with its depth; a parent that cannot be one counts as none."""
-    children: dict[int | None, list[int]] = {}
-    for index, event in enumerate(events):
-        parent = event.parent if event.parent is not None and 0 <= event.parent < index else None
-        children.setdefault(parent, []).append(index)
-    out: list[tuple[Event, int]] = []
-    waiting = [(index, 0) for index in reversed(children.get(None, []))]
-    while waiting:
-        index, depth = waiting.pop()
-        out.append((events[index], depth))
-        waiting += [(child, depth + 1) for child in reversed(children.get(index, []))]
-    return out
 
 
 def bar(out: Output, parts: list[tuple[float, float]], span: float) -> str:

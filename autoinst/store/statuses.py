@@ -1,0 +1,67 @@
+"""What processes said of themselves and of their rules, as plain data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from autoinst.record import rfc3339
+
+if TYPE_CHECKING:
+    from autoinst.rules.model import RuleSet
+    from autoinst.store.processes import Process
+
+
+def process_facts(process: Process) -> dict[str, Any]:
+    """Return one process with what it said of its rules."""
+    status = process.status or {}
+    return {
+        "pid": process.pid,
+        "host": process.host,
+        "service": process.service,
+        "argv": process.description.get("argv"),
+        "python": process.description.get("python"),
+        "started_at": rfc3339(process.started_ns),
+        "last_seen_at": rfc3339(process.last_seen_ns),
+        "ended_at": rfc3339(process.ended_ns),
+        "how": process.how,
+        "digest": status.get("digest"),
+        "rules": [
+            dict(zip(("rule", "status", "mechanism", "calls", "detail"), row, strict=False))
+            for row in status.get("rules", ())
+        ],
+        "unavailable": [
+            dict(zip(("rule", "field", "reason", "times"), row, strict=False)) for row in status.get("unavailable", ())
+        ],
+        "notes": list(status.get("notes", ())),
+    }
+
+
+def rule_statuses(processes: list[Process], rules: RuleSet) -> list[dict[str, Any]]:
+    """Return each rule's status over recent processes that had the same rules as the latest one.
+
+    `patched` in one of them is enough, since not every process imports everything; `calls` are added up. A process
+    tells nothing of rules whose modules it did not import: the user's own are added, if they are still the same.
+    """
+    told = [process.status for process in processes if process.status]
+    if not told:
+        return []
+    digest = told[0].get("digest")
+    merged: dict[str, dict[str, Any]] = {}
+    for status in told:
+        if status.get("digest") != digest:
+            continue
+        for where, state, mechanism, calls, detail in status.get("rules", ()):
+            row = {"rule": where, "status": state, "mechanism": mechanism, "calls": calls, "detail": detail}
+            known = merged.get(where)
+            if known is None:
+                merged[where] = row | {"processes": 1}
+                continue
+            if state == "patched" and known["status"] != "patched":
+                known |= row | {"calls": known["calls"]}
+            known["calls"] += calls
+            known["processes"] += 1
+    for rule in rules.rules:
+        if rule.pack is None and digest == rules.digest and rule.where not in merged:
+            row = {"rule": rule.where, "status": "not imported", "mechanism": None, "calls": 0, "detail": ""}
+            merged[rule.where] = row | {"processes": 0}
+    return list(merged.values())
