@@ -13,7 +13,7 @@ import pytest
 from autoinst.cli import export
 from autoinst.cli import main as cli
 from autoinst.config import make_private
-from autoinst.record import ExceptionInfo, Record
+from autoinst.record import CSV_COLUMNS, ExceptionInfo, Record
 from autoinst.store.sqlite import Store
 
 NOW = time.time_ns()
