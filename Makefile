@@ -38,9 +38,10 @@ format: $(READY) ## Let ruff format the code and sort its imports
 
 check-once: $(READY)
 	$(BIN)/python scripts/services.py
+	$(BIN)/python scripts/environments.py
 	$(BIN)/python -m pytest
 
-lock: $(READY) ## Renew requirements/*.txt from pyproject.toml
+lock: $(READY) ## Renew requirements/ from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
 bench: $(READY) ## Measure (side by side, never part of the tests)

@@ -1,4 +1,4 @@
-"""Renew requirements/*.txt: every tool's version and hashes, and no index address.
+"""Renew requirements/: every tool's version and hashes, and no index address.
 
 `uv` does the resolving; it is taken from PATH or installed for this run only.
 """
@@ -11,6 +11,8 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
+
+import environments
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = ("test", "dev")
@@ -26,12 +28,15 @@ OPTIONS = (
 
 
 def main() -> None:
-    """Write one lock for each dependency group."""
+    """Write one lock for each dependency group; `lock.py NAME` only that of library environment NAME."""
+    wanted = {f"library-{name}": environments.lock_of(name) for name in sys.argv[1:] or environments.names()}
+    if not sys.argv[1:]:
+        wanted |= {group: ROOT / "requirements" / f"{group}.txt" for group in GROUPS}
+    environments.LOCKS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         uv = shutil.which("uv") or install_uv(Path(folder))
-        for group in GROUPS:
-            lock = f"requirements/{group}.txt"
-            command = [uv, "pip", "compile", *OPTIONS, "--group", group, "-o", lock, *sys.argv[1:], "pyproject.toml"]
+        for group, lock in wanted.items():
+            command = [uv, "pip", "compile", *OPTIONS, "--upgrade", "--group", group, "-o", str(lock)]
             subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
 

@@ -8,20 +8,17 @@ everything already.
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import environments
 import pythons
 
 ROOT = Path(__file__).resolve().parent.parent
-VENVS = ROOT / ".venvs"
 LOCK = ROOT / "requirements" / "test.txt"
-READY = ".ready"
 
 
 def main() -> int:
@@ -44,7 +41,7 @@ def run(version: str, path: str) -> bool:
     """Run the core tests on one version and print their outcome; the whole output only where they failed."""
     start = time.monotonic()
     try:
-        python = environment(version, path)
+        python = str(environments.prepare(environments.VENVS / version, LOCK, path))
     except subprocess.CalledProcessError as error:
         print(f"Python {version}: no virtual environment\n{error.output}{error.stderr}", flush=True)
         return False
@@ -55,22 +52,6 @@ def run(version: str, path: str) -> bool:
         print(f"Python {version}:\n{done.stdout}{done.stderr}", flush=True)
     print(f"Python {version}: {lines[-1]} ({time.monotonic() - start:.0f} s in all)", flush=True)
     return done.returncode == 0
-
-
-def environment(version: str, path: str) -> str:
-    """Return the Python of the version's virtual environment, made now unless it is there and up to date."""
-    folder = VENVS / version
-    python = folder / "bin" / "python"
-    ready = folder / READY
-    wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + path.encode()).hexdigest()
-    if ready.is_file() and ready.read_text() == wanted:
-        return str(python)
-    shutil.rmtree(folder, ignore_errors=True)
-    ready.parent.parent.mkdir(exist_ok=True)
-    command = ["sh", "scripts/venv.sh", str(folder), str(LOCK), "--editable"]
-    subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHON": path}, capture_output=True, text=True, check=True)
-    ready.write_text(wanted)
-    return str(python)
 
 
 if __name__ == "__main__":

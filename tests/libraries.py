@@ -1,0 +1,29 @@
+"""The environments of other people's libraries, in which tests start real workers: see scripts/environments.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import environments
+import pytest
+
+
+def python_of(name: str) -> str:
+    """Return the Python of library environment `name`, made now if it is not there.
+
+    Skips the test where it cannot be made, as on a machine without a package index; with CI set it fails instead.
+    """
+    try:
+        return str(environments.library(name))
+    except subprocess.CalledProcessError as error:
+        reason = f"environment {name} cannot be made: {error.stderr.strip()[-300:]}"
+        if os.environ.get("CI") or os.environ.get("AUTOINST_TESTS_COMPLETE"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def program_of(name: str, program: str) -> str:
+    """Return the path of console script `program` of library environment `name`, such as `celery`."""
+    return str(Path(python_of(name)).with_name(program))
