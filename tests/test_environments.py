@@ -6,6 +6,7 @@ import subprocess
 
 import environments
 import pytest
+
 from tests.libraries import program_of, python_of
 
 pytestmark = pytest.mark.once
