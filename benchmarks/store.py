@@ -12,10 +12,12 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
+from autoinst.agent.service import FORGET_BATCHES
 from autoinst.record import ExceptionInfo, Frame, Record
 from autoinst.spool.layout import record_id
 from autoinst.store.processes import ProcessInfo
 from autoinst.store.query import JobFilter
+from autoinst.store.retention import Limits
 from autoinst.store.sqlite import Store
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def main() -> None:
             print(f"{os.path.getsize(path) / options.jobs:.0f} B/job")
         with Store(path, readonly=True) as store:
             ask(store, options.jobs, start)
+        with Store(path) as store:
+            forget(store, start)
 
 
 def fill(store: Store, jobs: int, start: int) -> float:
@@ -93,10 +97,24 @@ def ask(store: Store, jobs: int, start: int) -> None:
     show("newest 50 of an action", lambda: len(list(store.jobs(JobFilter(action="shop.jobs.Job3#perform")))))
     show("newest 50 of a queue", lambda: len(list(store.jobs(JobFilter(queue="default")))))
     show("newest 50 of a queue nobody used", lambda: len(list(store.jobs(JobFilter(queue="Job3")))))
+    show("how many there are", store.count)
     show("errors by fingerprint", lambda: len(store.errors()))
     show("one job by id", lambda: store.job(wanted))
     show("one job by 8 digits of its id", lambda: next(store.jobs(JobFilter(id_prefix=wanted[:8], limit=1))))
     show(f"all {jobs} jobs read", lambda: sum(1 for _ in store.jobs(JobFilter(limit=0))), times=1)
+
+
+def forget(store: Store, start: int) -> None:
+    """Remove the older half as the agent does: a few batches a round, so that nobody waits for long."""
+    rounds: list[float] = []
+    jobs, more = 0, True
+    while more:
+        began = time.perf_counter()
+        removed, more = store.forget(Limits(days=0.5, max_bytes=None), start + DAY_NS, batches=FORGET_BATCHES)
+        rounds.append(time.perf_counter() - began)
+        jobs += removed
+    longest = max(rounds) * 1e3
+    print(f"retention: {jobs} jobs removed in {sum(rounds):.1f} s, {len(rounds)} rounds, the longest {longest:.0f} ms")
 
 
 def show(what: str, question: Callable[[], Any], times: int = 5) -> None:

@@ -74,6 +74,21 @@ def test_more_than_one_batch(store, monkeypatch):
     assert store.forget(Limits(), NOW, batches=2) == (0, False)
 
 
+def test_room_is_given_back_also_where_the_last_look_removes_nothing(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(retention, "BATCH", 100)
+    monkeypatch.setattr(retention, "VACUUM_PAGES", 4)
+    put(store, *(job(n, 40, args=[os.urandom(2000).hex()]) for n in range(200)))
+    store.checkpoint()
+    before = os.path.getsize(tmp_path / "store.sqlite3")
+    rounds = [store.forget(Limits(days=30), NOW, batches=2)]
+    while rounds[-1].more:
+        rounds.append(store.forget(Limits(days=30), NOW, batches=2))
+    assert [found.jobs for found in rounds[:2]] == [200, 0]
+    assert len(rounds) > 5  # a few pages a round: nobody is kept waiting
+    store.checkpoint()
+    assert os.path.getsize(tmp_path / "store.sqlite3") < before / 3
+
+
 def test_a_store_that_is_too_large_loses_its_oldest_jobs(store, tmp_path, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 100)
     text = [os.urandom(1000).hex() for _ in range(10)]

@@ -50,7 +50,8 @@ _pack_names, _unpack_names = _NAMES.pack, _NAMES.unpack
 _pack_end = Struct("<IBBH").pack
 _crc32 = zlib.crc32
 CRC_END = layout.CRC_OFFSET + layout.CRC.size
-START_SIZE = CRC_END + 2  # with the event in progress
+NO_EVENT = bytes(2)
+START_SIZE = CRC_END + len(NO_EVENT)
 NOTHING_YET = bytes(START_SIZE - 48)  # end, checksum and event of a job that has just begun
 OK_END = _pack_end(0, layout.OK, 0, 0)
 INTERNED = (0, 1, 3, 4, 5, 6)  # which of the packed names are numbers of the intern table
@@ -191,7 +192,7 @@ class Spool:
         offset = handle & OFFSET_MASK
         packed = arena.heads.get(head) or self._pack_head(arena, head)
         if tail:
-            self._write_start(mm, offset, _pack_times(seq, start_ns, 0, queue_time) + packed, tail)
+            self._write_start(mm, offset, _pack_times(seq, start_ns, 0, queue_time) + packed, tail, NO_EVENT)
         else:
             mm[offset : offset + START_SIZE] = _pack_times(seq, start_ns, 0, queue_time) + packed + NOTHING_YET
         mm[offset + STATE] = layout.RUNNING
@@ -202,15 +203,16 @@ class Spool:
         handle, mm, offset, _ = slot
         arena = self.arenas[handle >> OFFSET_BITS]
         packed = arena.heads.get(head) or self._pack_head(arena, head)
-        self._write_start(mm, offset, _pack_times(seq, start_ns, 0, queue_time) + packed, tail)
+        self._write_start(mm, offset, _pack_times(seq, start_ns, 0, queue_time) + packed, tail, b"")
         return handle, mm, offset, packed
 
-    def _write_start(self, mm: mmap, offset: int, start: bytes, tail: bytes) -> None:
+    def _write_start(self, mm: mmap, offset: int, start: bytes, tail: bytes, event: bytes) -> None:
         if len(tail) > ROOM:
             tail = shorten(tail, ROOM)
         body = start + _pack_end(len(tail), layout.UNSET, 0, 0)
         mm[offset + TAIL : offset + TAIL + len(tail)] = tail
-        mm[offset : offset + CRC_END] = body + _crc32(tail, _crc32(body)).to_bytes(4, "little")
+        data = body + _crc32(tail, _crc32(body)).to_bytes(4, "little") + event
+        mm[offset : offset + len(data)] = data
 
     def _pack_head(self, arena: Arena, head: Head) -> bytes:
         """Intern the texts of `head` in `arena` and keep the 16 bytes that name them in a slot."""

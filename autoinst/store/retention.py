@@ -60,9 +60,7 @@ class Retention:
         else:
             return Forgotten(removed, more=True)
         self._around(cutoff, now_ns, arenas)
-        if removed:
-            self._shrink()
-        return Forgotten(removed, more=False)
+        return Forgotten(removed, more=self._shrink(batches))
 
     def _by_age(self, cutoff: int) -> int:
         with self._transaction():
@@ -127,10 +125,16 @@ class Retention:
         )
         return int((pages - free) * size)
 
-    def _shrink(self) -> None:
-        """Give free pages back to the file system, a few at a time."""
-        free = self._con.execute("PRAGMA freelist_count").fetchone()[0]
-        for _ in range(-(-free // VACUUM_PAGES)):
+    def _shrink(self, steps: int) -> bool:
+        """Give free pages back to the file system, in so many steps at most; return whether there are more."""
+        before = free = self._free_pages()
+        for _ in range(min(steps, -(-free // VACUUM_PAGES))):
             # It makes a row without columns for each page, of which `execute` would take only the first.
             self._con.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
-        self._con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        if before:
+            free = self._free_pages()
+            self._con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return 0 < free < before
+
+    def _free_pages(self) -> int:
+        return int(self._con.execute("PRAGMA freelist_count").fetchone()[0])
