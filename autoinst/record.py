@@ -119,6 +119,7 @@ class Record:
     parent_span_id: str | None = None
     clock_skew: bool = False
     truncated: bool = False
+    adjusted_count: float = 1.0  # how many jobs this one stands for, where a rule keeps a share of them
     killed: Killed | None = None
 
     def elapsed_ms(self, now_ns: int) -> float | None:
@@ -191,6 +192,8 @@ class Record:
             out["clock_skew"] = True
         if self.truncated:
             out["truncated"] = True
+        if self.adjusted_count != 1:
+            out["adjusted_count"] = self.adjusted_count
         if self.killed is not None:
             out["killed"] = self.killed.to_json()
         return out

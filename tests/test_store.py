@@ -578,15 +578,15 @@ def test_a_database_cut_short_while_being_made_is_made_anew(tmp_path):
 
 def test_migrating_is_all_or_nothing(tmp_path, monkeypatch):
     path = str(tmp_path / "s.sqlite3")
-    good = schema.MIGRATIONS[0]
-    monkeypatch.setattr(schema, "MIGRATIONS", (good + "; CREATE TABLE broken(",))
+    good = schema.MIGRATIONS
+    monkeypatch.setattr(schema, "MIGRATIONS", (*good[:-1], good[-1] + "; CREATE TABLE broken("))
     with pytest.raises(StoreError):
         Store(path)
-    monkeypatch.setattr(schema, "MIGRATIONS", (good, "CREATE TABLE extra(x)"))
-    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*good, "CREATE TABLE extra(x)"))
+    monkeypatch.setattr(schema, "VERSION", len(good) + 1)
     with Store(path) as store:
         put(store, job(1))
-        assert store._con.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert store._con.execute("PRAGMA user_version").fetchone()[0] == len(good) + 1
         assert store._con.execute("SELECT count(*) FROM extra").fetchone()[0] == 0
 
 
@@ -594,9 +594,10 @@ def test_an_older_store_is_brought_up_to_date(tmp_path, monkeypatch):
     path = str(tmp_path / "s.sqlite3")
     with Store(path) as store:
         put(store, job(1))
+    before = schema.VERSION
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE extra(x)"))
-    monkeypatch.setattr(schema, "VERSION", 2)
-    with pytest.raises(StoreError, match="version 1"):
+    monkeypatch.setattr(schema, "VERSION", before + 1)
+    with pytest.raises(StoreError, match=f"version {before}"):
         Store(path, readonly=True)
     with Store(path) as store:
         assert store.count() == 1

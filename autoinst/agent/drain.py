@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from autoinst.store.sqlite import Store
 
 COMMIT_LIMIT = 8192  # records in one transaction
+SUMS = ("stored", "replaced", "known", "killed", "counted", "left_out", "torn", "quarantined", "unlinked")
 SEEN_SECONDS = 10  # how often the store hears that idle processes live
 
 
@@ -51,6 +52,7 @@ class Counts:
     known: int = 0
     killed: int = 0
     counted: int = 0
+    left_out: int = 0
     torn: int = 0
     quarantined: int = 0
     unlinked: int = 0
@@ -59,7 +61,7 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add a later step's numbers; `arenas` and `more` are the later step's."""
-        for name in ("stored", "replaced", "known", "killed", "counted", "torn", "quarantined", "unlinked"):
+        for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.arenas, self.more = other.arenas, other.more
 
@@ -187,7 +189,7 @@ class Drain:
                 continue
             counts.more |= taken.done.more
             group.append(taken)
-            size += len(taken.done.records) + len(taken.flights)
+            size += len(taken.done.records) + len(taken.done.left_out) + len(taken.flights)
             if size >= COMMIT_LIMIT:
                 self._commit(store, group, counts)
                 group, size = [], 0
@@ -239,6 +241,7 @@ class Drain:
             found.unlinked += 1
         else:
             taken.arena.free(taken.done.slots)
+            source.seen_whole = source.seen_whole or not taken.done.more
 
     def _store_dead(self, store: Store, taken: Taken, process: int, evidence: dict[bytes, int], found: Counts) -> None:
         header, verdict = taken.arena.header, taken.verdict
@@ -249,7 +252,7 @@ class Drain:
             cause = self._deaths.cause(header.pid, header.start_time, taken.source.cgroup) or cause
         last_alive = max(evidence.get(uid, 0), store.last_seen(uid) or 0)
         noticed = time.time_ns() if taken.source.alive_ns is not None else None
-        records = [flight.record for flight in taken.flights if flight.complete]
+        records = [flight.record for flight in taken.flights if flight.complete and not flight.left_out]
         records += [killed_record(flight, header.pid, cause, last_alive, noticed) for flight in lost]
         inserted = store.insert(records, process)
         found.stored += inserted.new
@@ -278,6 +281,9 @@ def _store_taken(store: Store, taken: Taken, process: int, found: Counts) -> Non
         found.stored += inserted.new
         found.replaced += inserted.replaced
         found.known += inserted.known
+    left_out = [*done.left_out, *(flight.record for flight in taken.flights if flight.left_out)]
+    if left_out:
+        found.left_out += store.count_left_out(arena.uid, left_out, freed=taken.source.seen_whole)
     if done.torn:
         found.torn += done.torn
         store.note_problem("torn", f"{taken.source.path}: records whose checksum is wrong", done.torn)
@@ -295,7 +301,7 @@ def _enter(store: Store, taken: Taken, evidence: dict[bytes, int]) -> int:
         info = ProcessInfo(header.process_uid, header.pid, header.created_ns, arena.description())
         process = store.enter_process(info)
     alive = max(evidence.get(header.process_uid, 0), source.alive_ns or 0, source.written_ns or 0, header.created_ns)
-    for record in taken.done.records:
+    for record in (*taken.done.records, *taken.done.left_out):
         alive = max(alive, record.started_ns + (record.duration_ns or 0))
     for flight in taken.flights:
         alive = max(alive, flight.record.started_ns + (flight.record.duration_ns or 0))

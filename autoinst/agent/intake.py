@@ -33,7 +33,8 @@ class Source:
     """One arena file, and what this leader remembers of it between steps.
 
     `process` is its process's number in the store, `alive_ns` when its owner was last seen to live (ns since the
-    epoch), `written_ns` when the file was last written before this leader touched it.
+    epoch), `written_ns` when the file was last written before this leader touched it,
+    `seen_whole` whether all that was finished when this leader came is stored and its slots are free again.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Source:
     sequence: int = -1
     overflow: bytes = b""
     cgroup: str | None = None
+    seen_whole: bool = False
 
     def close(self) -> None:
         """Unmap the arena; it is opened again when needed."""

@@ -101,7 +101,7 @@ class Agent:
                 return
             if counts is None:
                 interval = min(max(interval, SHORTEST) * 2, LONGEST_TROUBLE)
-            elif counts.stored or counts.replaced or counts.more or counts.counted:
+            elif counts.stored or counts.replaced or counts.more or counts.counted or counts.left_out:
                 interval = SHORTEST
             else:
                 interval = min(interval * 2, LONGEST)

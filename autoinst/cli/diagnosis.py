@@ -69,7 +69,7 @@ def diagnose(config: Config) -> dict[str, Any]:
         "rules": rules_facts(config, rules, loader, attention),
     }
     store: dict[str, Any] = {"path": config.store, "exists": os.path.isfile(config.store), "bytes": size(config.store)}
-    out |= {"store": store, "processes": [], "rule_statuses": [], "counted": [], "problems": []}
+    out |= {"store": store, "processes": [], "rule_statuses": [], "counted": [], "left_out": 0, "problems": []}
     try:
         with Home(config) as home:
             store["running"] = len(home.flying)
@@ -207,9 +207,10 @@ def store_facts(store: Store, rules: RuleSet, attention: list[str]) -> dict[str,
         for row in statuses
         if row["status"] not in FINE
     ]
+    totals = store.totals(0, time.time_ns() + 3600 * 10**9)
     counted: list[dict[str, Any]] = [
         {"action": action, "jobs": cell.counted, "errors": cell.counted_errors}
-        for action, cell in store.totals(0, time.time_ns() + 3600 * 10**9).items()
+        for action, cell in totals.items()
         if cell.counted
     ]
     if counted:
@@ -230,6 +231,7 @@ def store_facts(store: Store, rules: RuleSet, attention: list[str]) -> dict[str,
         "processes": [process_facts(process) for process in processes],
         "rule_statuses": statuses,
         "counted": counted,
+        "left_out": sum(cell.left_out for cell in totals.values()),
         "problems": problems,
     }
 

@@ -42,6 +42,7 @@ def print_diagnosis(out: Output, found: dict[str, Any]) -> None:
     fact(out, "spool", f"{spool['arenas']} arena file(s), {bytes_text(spool['bytes'])}")
     if store["exists"]:
         jobs = f"{store.get('jobs', 'unknown number of')} jobs, {bytes_text(store['bytes'])}"
+        jobs += f"; {found['left_out']} more only counted, as `keep` says" if found["left_out"] else ""
         fact(out, "store", f"{store['path']} ({jobs}), {store.get('running', 0)} running")
     else:
         fact(out, "store", "nothing recorded yet")

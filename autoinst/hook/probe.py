@@ -17,7 +17,7 @@ from autoinst.trace.transaction import Transaction, owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from typing import Any
 
     from autoinst.hook.fields import Fields
@@ -143,7 +143,7 @@ class Probe:
 class JobProbe(Probe):
     """Opens a transaction, or an event where a job's call is part of another job."""
 
-    __slots__ = ("ignored", "namespace", "nested_new", "where")
+    __slots__ = ("ignored", "make", "namespace", "nested_new", "where")
 
     def __init__(self, registry: Registry, state: RuleState, target: Target) -> None:
         """Take from the rule what each call needs."""
@@ -152,11 +152,16 @@ class JobProbe(Probe):
         self.nested_new = self.rule.nested == "new"
         self.where = self.rule.where
         self.ignored = tuple(self.rule.ignore)
+        self.make: Callable[[str, str, str], Transaction] = Transaction
+        if self.rule.keep is not None:
+            from autoinst.trace.sampling import Sampler
+
+            self.make = Sampler(self.rule.keep).transaction
 
     def begin(self, values: tuple[Any, ...]) -> Node:
         """Open the transaction and store what the rule reads at the start."""
         node = _current()
-        transaction = Transaction(self.namespace, self.name, self.where)
+        transaction = self.make(self.namespace, self.name, self.where)
         if node is not None and type(node) is not Pending:
             outer = owner(node)
             inside = not outer.closed and not outer.foreign()
@@ -202,7 +207,7 @@ class JobProbe(Probe):
     def left_open(self) -> Node | None:
         """Return the transaction this probe opened last in this context, if it is open still."""
         node = current.get()
-        if type(node) is Transaction and node.site is not None and node.site[0] is self and not node.closed:
+        if isinstance(node, Transaction) and node.site is not None and node.site[0] is self and not node.closed:
             return node
         return None
 

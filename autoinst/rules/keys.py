@@ -35,6 +35,11 @@ SHAPES = {
     "choice": "one of several words",
     "yes": "`true` or `false`",
     "number": "whole number",
+    "share": "0 to 1, or `1/20`",
+    "milliseconds": "number of ms",
+    "age": "days, or `36h`, `30d`, `8w`",
+    "size": "bytes, or `500M`, `2G`",
+    "count": "whole number",
     "value": "value",
     "values": "mapping of values",
     "versions": "mapping of distribution to versions",
@@ -49,6 +54,7 @@ TOP = (
     Key("environment", "text", "Name of the environment, such as `production`. `AUTOINST_ENVIRONMENT` wins."),
     Key("revision", "text", "Revision of the program, such as a commit. `AUTOINST_REVISION` wins."),
     Key("defaults", "mapping", "Settings for every rule, see below."),
+    Key("retention", "mapping", "How much the store keeps, see below. `AUTOINST_*` variables win."),
     Key(
         "ignore_exceptions",
         "paths",
@@ -67,6 +73,20 @@ DEFAULTS = (
     Key("namespace", "text", "Namespace of the records; `background_job` if left out."),
     Key("redact", "names", "Keys whose values are masked, beside the built-in ones."),
     Key("env", "names", "Environment variables that are recorded, beside the built-in ones."),
+    Key("keep", "mapping", "Which jobs' records are kept where their rule does not say, see below."),
+)
+
+KEEP = (
+    Key("ok", "share", "Share of the jobs that ended well whose records are kept."),
+    Key("ignored", "share", "Share of those that ended in an ignored exception; all if left out."),
+    Key("slower_than", "milliseconds", "Jobs that took this long are kept whatever the shares."),
+)
+
+RETENTION = (
+    Key("age", "age", "How long jobs are kept; 0: for good. `AUTOINST_RETENTION_DAYS` wins."),
+    Key("size", "size", "Size of the store beyond which the oldest go; 0: any. `AUTOINST_STORE_MAX` wins."),
+    Key("rollups", "age", "How long totals by the hour are kept; for good if left out or 0."),
+    Key("samples", "count", "Newest jobs of each error that stay however old they are; 5 if left out."),
 )
 
 RULE = (
@@ -90,6 +110,7 @@ RULE = (
     Key("body", "value", "Body of the event, such as a query.", (EVENTS, ENQUEUES)),
     Key("exception", "value", "The swallowed exception. Required.", (EXCEPTIONS,)),
     Key("ignore_exceptions", "paths", "Exceptions that are no errors: classes, bases, globs.", (JOBS,)),
+    Key("keep", "mapping", "Which jobs' records are kept, see below; all if left out.", (JOBS,)),
 )
 
 PAYLOAD = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from autoinst.rules import packs as pack_files
 from autoinst.rules.cache import signature
 from autoinst.rules.document import Document
+from autoinst.rules.figures import in_force
 from autoinst.rules.model import RuleSet
 from autoinst.rules.parse import DEFAULT_NAMESPACE, Parser
 from autoinst.rules.problems import Problem
@@ -26,6 +27,7 @@ MAX_SIZE = 4 << 20
 MAX_FILES = 1_000
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("service", "environment", "revision", "namespace")
+FIRST_WINS = (*TEXTS, "keep", "retention")  # of several files, the one that is read first; an included one fills in
 
 
 class Loader:
@@ -147,11 +149,10 @@ def _packs(loader: Loader, packs: str | None) -> dict[str, str]:
 
 
 def _assemble(loader: Loader, own: int) -> RuleSet:
-    settings: dict[str, Any] = dict.fromkeys(TEXTS)
+    settings: dict[str, Any] = dict.fromkeys(FIRST_WINS)
     lists: dict[str, list[str]] = {"redact": [], "env": [], "ignore": []}
     for _, found in loader.read_files[:own]:
-        for name in TEXTS:
-            # the file that comes first wins: an included one only fills in
+        for name in FIRST_WINS:
             settings[name] = settings[name] or found.settings.get(name)
         lists["redact"] += found.settings.get("redact", ())
         lists["env"] += found.settings.get("env", ())
@@ -166,6 +167,8 @@ def _assemble(loader: Loader, own: int) -> RuleSet:
             rule.ignore = tuple(dict.fromkeys(ignore)) if rule.kind == "job" else ()
             of_file = found.settings.get("namespace") or settings["namespace"]
             rule.namespace = rule.namespace or of_file or DEFAULT_NAMESPACE
+            if rule.kind == "job":
+                rule.keep = in_force(rule.keep or found.settings.get("keep") or settings["keep"])
             rules.append(rule)
     content = repr((sorted(settings.items()), [rule.to_data() for rule in rules]))
     digest = hashlib.sha256(content.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:16]

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 NO_RULES: tuple[Rule, ...] = ()
 MEMO_MAX = 4096
 DATA_PARTS = 8
@@ -50,7 +50,9 @@ class Rule:
 
     `targets` are (module pattern, qualified-name pattern, exact); `exclude` dotted patterns over module.qualname;
     `ignore` the exceptions that are no errors, those of the whole file and of all rules included; `where` is
-    'file.yaml:12'; `pack` the name of the pack it is from, None for the user's own.
+    'file.yaml:12'; `pack` the name of the pack it is from, None for the user's own. `keep` are the shares of the jobs
+    that end well and of the ignored ones whose records are kept, and the ns from which on all are (None: no job is
+    left out).
     """
 
     __slots__ = (
@@ -61,6 +63,7 @@ class Rule:
         "fields",
         "ignore",
         "index",
+        "keep",
         "kind",
         "name",
         "namespace",
@@ -90,6 +93,7 @@ class Rule:
         unsafe: bool,
         fields: dict[str, tuple[Any, ...]],
         ignore: tuple[str, ...],
+        keep: tuple[float, float, int | None] | None = None,
     ) -> None:
         """Take the parts as `to_data` gives them (`fields` as plain data)."""
         self.index = index
@@ -107,6 +111,7 @@ class Rule:
         self.unsafe = unsafe
         self.fields: dict[str, Field] = {key: Field(*data) for key, data in fields.items()}
         self.ignore = ignore
+        self.keep = keep
         self._module: str | None = None
         self._patterns: tuple[str, ...] = ()
 
@@ -128,6 +133,7 @@ class Rule:
             self.unsafe,
             {key: field.to_data() for key, field in self.fields.items()},
             self.ignore,
+            self.keep,
         )
 
     def matches(self, module: str, qualname: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from autoinst.rules import keys
+from autoinst.rules import figures, keys
 from autoinst.rules.match import bad_pattern, is_everything, split_path
 from autoinst.rules.model import Rule
 from autoinst.rules.problems import nearest, quote
@@ -162,6 +162,10 @@ class Parser:
                 settings["namespace"] = namespace
             settings["redact"] = self.texts(found.get("redact"), "'redact'")
             settings["env"] = self.texts(found.get("env"), "'env'")
+            settings["keep"] = self._keep(found.get("keep"))
+        retention = self._figures(entries.get("retention"), "'retention'", keys.RETENTION)
+        if retention:
+            settings["retention"] = retention
         self.out.ignore = self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'")
         self.out.includes = [
             node for node in self.list_of(entries.get("include"), "'include'") if self.text(node, "a file")
@@ -169,6 +173,35 @@ class Parser:
         packs = entries.get("packs")
         if packs is not None:
             self.out.packs = [node for node in self.list_of(packs, "'packs'") if self.text(node, "a pack")]
+
+    def _figures(self, node: Node | None, what: str, table: tuple[Key, ...]) -> dict[str, Any]:
+        """Return a mapping's figures (shares, ages, sizes) as numbers; those that are wrong are left out."""
+        if node is None:
+            return {}
+        if node.kind != "map":
+            self.report(node, f"{what} must be a mapping, not {node.describe()}")
+            return {}
+        known = keys.by_name(table)
+        found: dict[str, Any] = {}
+        for name, value in self.entries(node, known, what).items():
+            text = self.text(value, f"'{name}'")
+            if text is None:
+                continue
+            try:
+                found[name] = figures.READ[known[name].shape](text)
+            except ValueError as error:
+                self.report(value, f"'{name}' {error}, not {value.describe()}")
+        return found
+
+    def _keep(self, node: Node | None) -> figures.Keep | None:
+        """Return what is kept, None where it is not said."""
+        before = len(self.document.problems)
+        found = self._figures(node, "'keep'", keys.KEEP)
+        if node is None or len(self.document.problems) > before:
+            return None
+        if "ok" not in found and "ignored" not in found:
+            self.report(node, "'keep' needs the share of jobs to keep", "write {ok: 1/20}")
+        return found.get("ok", 1.0), found.get("ignored", 1.0), found.get("slower_than")
 
     # rules
 
@@ -203,6 +236,7 @@ class Parser:
                 key: field.to_data() for key, field in self.values.fields(self, section, node, entries, unsafe).items()
             },
             ignore=self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'"),
+            keep=self._keep(entries.get("keep")),
         )
 
     def _yes(self, node: Node | None) -> bool:

@@ -29,6 +29,8 @@ def schema() -> dict[str, Any]:
             "values": {"type": "object", "additionalProperties": {"$ref": "#/$defs/value"}},
             "payload": _object(keys.PAYLOAD),
             "defaults": _object(keys.DEFAULTS),
+            "keep": {**_object(keys.KEEP), "minProperties": 1},
+            "retention": _object(keys.RETENTION),
             **{f"rule_{section}": _rule(section) for section in keys.SECTIONS},
         },
     }
@@ -54,6 +56,7 @@ def _rule(section: str) -> dict[str, Any]:
 
 def _property(key: keys.Key) -> dict[str, Any]:
     text = {"type": ["string", "number", "boolean"]}  # YAML 1.1's booleans are texts here
+    figure = {"type": ["number", "string"]}
     shapes: dict[str, dict[str, Any]] = {
         "text": text,
         "texts": {"type": "array", "items": text},
@@ -63,10 +66,15 @@ def _property(key: keys.Key) -> dict[str, Any]:
         "choice": {"enum": list(key.choices)},
         "yes": {"type": "boolean"},
         "number": {"const": keys.VERSION},
+        "share": figure,
+        "age": figure,
+        "size": figure,
+        "milliseconds": {"type": "number"},
+        "count": {"type": "number"},
         "value": {"$ref": "#/$defs/value"},
         "values": {"$ref": "#/$defs/payload" if key.name == "payload" else "#/$defs/values"},
         "versions": {"type": "object", "additionalProperties": {"type": "string"}},
-        "mapping": {"$ref": "#/$defs/defaults"},
+        "mapping": {"$ref": f"#/$defs/{key.name}"},
         "rules": {"type": ["array", "null"], "items": {"$ref": f"#/$defs/rule_{key.name}"}},
     }
     return {"description": key.doc, **shapes[key.shape]}
@@ -78,8 +86,10 @@ def reference() -> str:
         _table("Top level", keys.TOP, with_sections=False),
         _table("`defaults`", keys.DEFAULTS, with_sections=False),
         _table("A rule", keys.RULE, with_sections=True),
+        _table("`keep`", keys.KEEP, with_sections=False),
         _table("`payload`", keys.PAYLOAD, with_sections=False),
         _table("The long form of a value", keys.LONG_FORM, with_sections=False),
+        _table("`retention`", keys.RETENTION, with_sections=False),
     ]
     return "\n".join(parts)
 

@@ -66,6 +66,7 @@ STATUS_NAMES = ("running", "ok", "error", "ignored", "killed")
 # flags
 FLAG_CLOCK_SKEW = 1  # queue time was negative and is kept as 0
 FLAG_TRUNCATED = 2  # the tail did not fit and lost something
+FLAG_LEFT_OUT = 4  # the rule keeps no record of this job: it is only counted, by its fixed fields
 
 # slot counts of a process's arenas, one after the other as it needs them: 32 KiB first, 60 MB in all
 SEGMENTS = (32, 256, 2048, 16384, 32768, 65536)

@@ -34,9 +34,13 @@ class Overflow(NamedTuple):
 
 @dataclass(slots=True)
 class Done:
-    """Finished records and the slots to free once they are stored, a record's first slot before its others."""
+    """Finished records and the slots to free once they are stored, a record's first slot before its others.
+
+    `left_out` are the jobs that are only to be counted.
+    """
 
     records: list[Record] = field(default_factory=list)
+    left_out: list[Record] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     torn: int = 0
     more: bool = False
@@ -47,13 +51,15 @@ class InFlight:
     """A job whose slot is RUNNING.
 
     `last_event` names the event it was in; `complete` is whether only the state byte was missing, so that `record`
-    has the status its job ended with; `ended` whether the owner was storing its end (then `duration_ns` is known).
+    has the status its job ended with; `ended` whether the owner was storing its end (then `duration_ns` is known);
+    `left_out` whether the job is only to be counted.
     """
 
     record: Record
     last_event: str | None
     complete: bool
     ended: bool
+    left_out: bool = False
 
 
 class Arena:
@@ -163,7 +169,7 @@ class Arena:
         for first, end in ((start, len(states)), (0, start)):
             at = states.find(layout.DONE, first, end)
             while at >= 0:
-                if limit is not None and len(out.records) >= limit:
+                if limit is not None and len(out.records) + len(out.left_out) >= limit:
                     self._next = at
                     out.more = True
                     return out
@@ -186,7 +192,7 @@ class Arena:
         record.duration_ns = max(int.from_bytes(data[16:24], "little", signed=True), 0)
         if content:
             self._fill(record, content)
-        out.records.append(record)
+        (out.left_out if data[_FLAGS_AT] & layout.FLAG_LEFT_OUT else out.records).append(record)
 
     def running(self) -> list[InFlight]:
         """Return the jobs in flight; slots whose job ends while they are read are left out."""
@@ -213,7 +219,8 @@ class Arena:
         if found and found[0]:
             self._fill(record, found[0])
         event = self._name(int.from_bytes(data[layout.EVENT_OFFSET : layout.EVENT_OFFSET + 2], "little"))
-        return InFlight(record, event, complete, status is not None)
+        left_out = complete and bool(data[_FLAGS_AT] & layout.FLAG_LEFT_OUT)
+        return InFlight(record, event, complete, status is not None, left_out)
 
     def free(self, slots: list[int]) -> None:
         """Give `slots` back to the owner, in this order; for the one leader that has stored their records."""
@@ -314,7 +321,7 @@ class Arena:
         self._names_at = at
 
 
-_LINKS_AT, _LENGTH_AT, _STATUS_AT = 46, 48, 52
+_LINKS_AT, _LENGTH_AT, _STATUS_AT, _FLAGS_AT = 46, 48, 52, 53
 
 
 def _plain_dict(data: bytes, crc: int) -> dict[str, Any]:

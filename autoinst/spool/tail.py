@@ -153,6 +153,9 @@ def fill(record: Record, content: Any) -> None:
     enqueued = get("enqueued_at")
     if type(enqueued) is int and enqueued in INT64:
         record.enqueued_ns = enqueued
+    count = get("adjusted_count")
+    if type(count) is float and 1 <= count < math.inf:
+        record.adjusted_count = count
     dropped = get("dropped")
     if type(dropped) is int and 0 <= dropped in INT64:
         record.dropped_events = dropped

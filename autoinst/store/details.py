@@ -61,6 +61,8 @@ def of_record(record: Record) -> bytes | None:
         value = getattr(record, key)
         if value:
             out[key] = value
+    if record.adjusted_count != 1:
+        out["adjusted_count"] = record.adjusted_count
     if record.killed is not None:
         out["killed"] = [record.killed.pid, record.killed.signal, record.killed.last_event]
     if record.events:
@@ -83,6 +85,7 @@ def into_record(record: Record, blob: bytes) -> None:
         "enqueued_ns",
         "trace_id",
         "parent_span_id",
+        "adjusted_count",
     ):
         if key in data:
             setattr(record, key, data[key])

@@ -100,13 +100,17 @@ class Inserter:
         ).fetchone()
         if _RANK[row[_STATUS]] <= _RANK[status]:
             return False
+        self.remove(n, status, start, action, queue, error)
+        self._con.execute(_INSERT, row)
+        return True
+
+    def remove(self, n: int, status: int, start: int, action: int, queue: int, error: int | None) -> None:
+        """Take back the job in row `n`, which has ended otherwise."""
         self._con.execute("DELETE FROM job WHERE n = ?", (n,))
         if status == KILLED:
             self.rollups.take_back_killed(start, action, queue)
         if error is not None:
             self.failures.uncount(error, start)
-        self._con.execute(_INSERT, row)
-        return True
 
     def _count(self, row: Row, message: str | None) -> None:
         status = row[_STATUS]

@@ -106,6 +106,8 @@ class Retention:
                 if row[0] not in arenas and row[1] < now_ns - DAY_NS
             ]
             con.executemany("DELETE FROM overflow WHERE arena = ?", [(row[0],) for row in gone])
+            left = con.execute("SELECT arena FROM left_out WHERE seen < ?", (now_ns - DAY_NS,)).fetchall()
+            con.executemany("DELETE FROM left_out WHERE arena = ?", [row for row in left if row[0] not in arenas])
             if cutoff is None:
                 return
             con.execute("DELETE FROM minute WHERE at < ?", (cutoff // HOUR_NS * HOUR_MINUTES,))

@@ -20,14 +20,17 @@ HOUR_MINUTES = 60
 INT64_MAX = 2**63 - 1
 COLUMNS = (
     "at, action, queue, ok, error, ignored, killed, counted, counted_errors, sum, max, durations, queue_sum,"
-    " queue_times"
+    " queue_times, left_out"
 )
 _STATUS = {1: "ok", 2: "error", 3: "ignored", 4: "killed"}
 
 
 @dataclass(slots=True)
 class Cell:
-    """Totals of some jobs; `counted` are those of which nothing but number, errors and summed duration is known."""
+    """Totals of some jobs; `counted` are those of which nothing but number, errors and summed duration is known.
+
+    `left_out` says of how many of `ok` and `ignored` no record is kept (`keep` in the rules); all else has them too.
+    """
 
     ok: int = 0
     error: int = 0
@@ -40,6 +43,7 @@ class Cell:
     durations: histogram.Histogram = field(default_factory=dict)
     queue_sum_ns: int = 0
     queue_times: histogram.Histogram = field(default_factory=dict)
+    left_out: int = 0
 
     @property
     def jobs(self) -> int:
@@ -78,6 +82,7 @@ class Cell:
         histogram.add(self.durations, other.durations)
         self.queue_sum_ns = min(self.queue_sum_ns + other.queue_sum_ns, INT64_MAX)
         histogram.add(self.queue_times, other.queue_times)
+        self.left_out += other.left_out
 
 
 Key = tuple[int, int, int]  # minute or hour since the epoch, action, queue (numbers of the table `name`)
@@ -96,10 +101,19 @@ class Rollups:
         self._pending.clear()
 
     def add(
-        self, status: int, start_ns: int, duration_ns: int | None, queue_ns: int | None, action: int, queue: int
+        self,
+        status: int,
+        start_ns: int,
+        duration_ns: int | None,
+        queue_ns: int | None,
+        action: int,
+        queue: int,
+        *,
+        left_out: bool = False,
     ) -> None:
         """Count a job that ended with `status` (layout's numbers)."""
         cell = self._cell(start_ns, action, queue)
+        cell.left_out += left_out
         if status == 1:
             cell.ok += 1
         else:
@@ -152,7 +166,7 @@ class Rollups:
                     cell.add(cell_of(found))
                 rows.append((*key, *_values(cell)))
             self._con.executemany(
-                f"INSERT OR REPLACE INTO {table}({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                f"INSERT OR REPLACE INTO {table}({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 rows,
             )
 
@@ -170,13 +184,14 @@ def _values(cell: Cell) -> tuple[int | bytes, ...]:
         histogram.pack(cell.durations),
         min(cell.queue_sum_ns, INT64_MAX),
         histogram.pack(cell.queue_times),
+        cell.left_out,
     )
 
 
 def cell_of(row: tuple[int, ...]) -> Cell:
     """Return the totals of one row of COLUMNS."""
-    _, _, _, ok, error, ignored, killed, counted, counted_errors, total, largest, durations, queue_sum, queue_times = (
-        row
+    ok, error, ignored, killed, counted, counted_errors, total, largest, durations, queue_sum, queue_times, left_out = (
+        row[3:]
     )
     return Cell(
         ok,
@@ -190,6 +205,7 @@ def cell_of(row: tuple[int, ...]) -> Cell:
         histogram.unpack(durations),  # type: ignore[arg-type]
         queue_sum,
         histogram.unpack(queue_times),  # type: ignore[arg-type]
+        left_out,
     )
 
 

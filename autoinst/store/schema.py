@@ -68,6 +68,14 @@ CREATE TABLE problem(
 CREATE TABLE cursor(exporter TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+# Jobs of which no record is kept: `left_out` of those counted; the low halves of their ids, by arena, until their slots
+# are free.
+_VERSION_2 = """
+ALTER TABLE minute ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE hour ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE left_out(arena BLOB PRIMARY KEY, ids BLOB NOT NULL, seen INTEGER NOT NULL) WITHOUT ROWID
+"""
+
 # The script at index i brings a database of PRAGMA user_version i to version i + 1.
-MIGRATIONS = (_VERSION_1,)
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 VERSION = len(MIGRATIONS)

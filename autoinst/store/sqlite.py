@@ -13,6 +13,7 @@ from autoinst.errors import StoreError
 from autoinst.spool.tail import is_id
 from autoinst.store import query, schema
 from autoinst.store.insert import Inserted, Inserter
+from autoinst.store.leftout import LeftOut
 from autoinst.store.processes import Processes
 from autoinst.store.records import Names
 from autoinst.store.retention import Retention
@@ -76,6 +77,7 @@ class Store:
         self._names = Names(self._con)
         self._processes = Processes(self._con, self._names)
         self._inserter = Inserter(self._con, self._names)
+        self._left_out = LeftOut(self._con, self._names, self._inserter)
 
     def __enter__(self) -> Store:  # noqa: PYI034 - Self is not in typing before 3.11
         """Return the store itself."""
@@ -171,6 +173,13 @@ class Store:
             )
             added += delta[0]
         return added
+
+    def count_left_out(self, arena_uid: bytes, records: Sequence[Record], *, freed: bool) -> int:
+        """Count jobs of which no record is kept, each once; returns how many were new.
+
+        `freed`: the slots of all that were given before are free again, so that none of them can come another time.
+        """
+        return self._left_out.count(arena_uid, records, time.time_ns(), freed=freed)
 
     def note_problem(self, kind: str, detail: str, count: int = 1) -> None:
         """Remember something that went wrong, for `doctor`."""
