@@ -6,15 +6,18 @@ Objects of the program are asked for their type, never by `isinstance`: a lazy o
 from __future__ import annotations
 
 import sys
+from _weakref import ref as reference
 from types import FunctionType, MethodType, ModuleType
 
 from autoinst.hook.rewrite import wrap
+from autoinst.hook.target import Site
 from autoinst.hook.trampoline import probe_of
 from autoinst.rules.safe import attribute_or_none
 from autoinst.trace.context import class_dict, class_module, class_mro, class_qualname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import CodeType
     from typing import Any
 
     from autoinst.hook.registry import Registry, RuleState
@@ -36,25 +39,74 @@ def patch_missing(
 
     With `seen_code` the module's own functions have their probes; re-exports and functions made at run time have not.
     """
+    patcher = Patcher(registry, module, name)
     for state, patterns in candidates:
         for pattern in patterns:
             if "*" in pattern:
                 if not seen_code:
-                    _patch_glob(registry, state, pattern, module, name)
+                    patcher.patch_glob(state, pattern)
                 continue
             function = resolve(module, pattern)
             if type(function) is FunctionType:
-                _patch(registry, state, pattern, function, name)
+                patcher.patch(state, pattern, function)
             elif function is not None and not state.found:
                 state.problem = f"{name}:{pattern} is a {type(function).__name__}, not a Python function"
 
 
-def _patch_glob(registry: Registry, state: RuleState, pattern: str, module: ModuleType, name: str) -> None:
-    from autoinst.rules.match import matches_qualname
+class Patcher:
+    """Gives functions of one loaded module their probes."""
 
-    for qualname, function in functions_of(module):
-        if matches_qualname(pattern, qualname):
-            _patch(registry, state, qualname, function, name)
+    def __init__(self, registry: Registry, module: ModuleType, name: str) -> None:
+        """Patch functions of `module`, called `name` by rules."""
+        self.registry = registry
+        self.module = module
+        self.name = name
+        self._functions: list[tuple[str, FunctionType]] | None = None
+        self._known: dict[str, list[tuple[RuleState, list[str]]]] = {}
+        self._decorators: dict[str, dict[str, list[str]]] = {}
+
+    def patch_glob(self, state: RuleState, pattern: str) -> None:
+        """Patch every function of the module's own that `pattern` means."""
+        from autoinst.rules.match import matches_qualname
+
+        if self._functions is None:
+            self._functions = functions_of(self.module)
+        for qualname, function in self._functions:
+            if matches_qualname(pattern, qualname):
+                self.patch(state, qualname, function)
+
+    def patch(self, state: RuleState, qualname: str, function: FunctionType) -> None:
+        """Patch `function`, which the rule of `state` reaches as `qualname`, unless it has its probes already."""
+        code = function.__code__
+        if probe_of(code) is not None:
+            if not state.found:
+                state.add(f"{function.__module__}:{function.__qualname__}", "trampoline")
+            return
+        if self.registry.watches(code):
+            return
+        name = self.name
+        module: Any = function.__module__
+        if not isinstance(module, str):
+            module = name
+        real = function.__qualname__
+        own_name = module == "__main__" or module not in sys.modules or "<" in real
+        label = (name, qualname) if own_name else (module, real)
+        names = (label,) if label == (name, qualname) else (label, (name, qualname))
+        states = self.registry.choose(names, self._decorators_in(state, code), self._known)
+        if states:
+            site = Site(names, code, module)
+            function.__code__ = wrap(code, self.registry.probes_of(site, states))
+            site.functions.append(reference(function))
+
+    def _decorators_in(self, state: RuleState, code: CodeType) -> dict[str, list[str]] | None:
+        if state.rule.decorated_by is None:
+            return None
+        file = code.co_filename
+        if file not in self._decorators:
+            from autoinst.hook.decorators import decorators_of
+
+            self._decorators[file] = decorators_of(file)
+        return self._decorators[file]
 
 
 def functions_of(module: ModuleType) -> list[tuple[str, FunctionType]]:
@@ -76,22 +128,6 @@ def functions_of(module: ModuleType) -> list[tuple[str, FunctionType]]:
 
     visit(vars(module), "", 0)
     return found
-
-
-def _patch(registry: Registry, state: RuleState, qualname: str, function: FunctionType, name: str) -> None:
-    if probe_of(function.__code__) is not None:
-        if not state.found:
-            state.add(f"{function.__module__}:{function.__qualname__}", "trampoline")
-        return
-    module: Any = function.__module__
-    if not isinstance(module, str):
-        module = name
-    real = function.__qualname__
-    own_name = module == "__main__" or module not in sys.modules or "<" in real
-    label = (name, qualname) if own_name else (module, real)
-    probes = registry.probes_for([(state, [label[1]])], label[0], label[1], function.__code__, module)
-    if probes:
-        function.__code__ = wrap(function.__code__, probes)
 
 
 def resolve(module: ModuleType, qualname: str) -> Any:

@@ -57,12 +57,14 @@ def prepare(finder: Finder) -> None:
         return
     registry = finder.registry
     candidates = [found for name in names for found in registry.candidates(name, None)]
+    alias = names[1] if names[1:] else None
     if how == "script":
         path = os.path.abspath(what)
         if os.path.isfile(path):
             from autoinst.hook.module import Module
 
-            sys.path_hooks.insert(0, Script(Module(registry, "__main__", candidates, as_main=True), path, what))
+            module = Module(registry, "__main__", candidates, as_main=True, alias=alias)
+            sys.path_hooks.insert(0, Script(module, path, what))
     elif sys.version_info >= (3, 12):
         from autoinst.hook.monitor import watch_main
 

@@ -26,10 +26,11 @@ def prepare(registry: Registry, spec: ModuleSpec, name: str, *, as_main: bool) -
     """Arrange that module `name` is loaded with probes; whatever fails, it loads as it would have."""
     try:
         candidates = registry.candidates(name, package_folder(name, spec.origin))
-        if as_main and name != "__main__":
-            candidates = [*candidates, *registry.candidates("__main__", None)]
+        alias = "__main__" if as_main and name != "__main__" else None
+        if alias is not None:
+            candidates = [*candidates, *registry.candidates(alias, None)]
         if candidates or registry.carries(name):
-            Module(registry, name, candidates, as_main=as_main).arm(spec.loader)
+            Module(registry, name, candidates, as_main=as_main, alias=alias).arm(spec.loader)
     except Exception as error:
         if not faults.absorbed(error, name):
             raise
@@ -50,10 +51,13 @@ def patch_loaded(registry: Registry, name: str, module: ModuleType) -> None:
 class Module:
     """One wanted module on its way in."""
 
-    def __init__(self, registry: Registry, name: str, candidates: Candidates, *, as_main: bool = False) -> None:
-        """Look for the functions that `candidates` mean in module `name`."""
+    def __init__(
+        self, registry: Registry, name: str, candidates: Candidates, *, as_main: bool = False, alias: str | None = None
+    ) -> None:
+        """Look for the functions that `candidates` mean in module `name`, which rules may also call `alias`."""
         self.registry = registry
         self.name = name
+        self.alias = alias
         self.candidates = candidates
         self.as_main = as_main
         self.seen: CodeType | None = None  # its code, once that has been rewritten
@@ -115,7 +119,13 @@ class Module:
             new = rewrite(
                 code,
                 lambda qualname, inner: self.registry.probes_for(
-                    self.candidates, self.name, qualname, inner, runtime, decorators
+                    self.candidates,
+                    self.name,
+                    qualname,
+                    inner,
+                    runtime,
+                    decorators,
+                    () if self.alias is None else ((self.alias, qualname),),
                 ),
             )
             self.seen = code

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from autoinst.hook import live
+from autoinst.hook.moved import value_in
 from autoinst.hook.rewrite import functions, wrap
 
 TYPE_CHECKING = False
@@ -82,6 +83,7 @@ class Watcher:
                 self.trampolines[id(code)] = wrap(code, probes)
                 for probe in probes:
                     probe.state.mechanism = "sys.monitoring"
+                self.registry.keep(code, probes, in_place=True)
                 self.codes.append(code)
                 self.probes[id(code)] = probes
                 monitoring.set_local_events(tool, code, local)
@@ -101,7 +103,7 @@ class Watcher:
         scope = frame.f_locals
         self._swap(code)
         self.calls[frame] = [
-            (probe, probe.enter(tuple(_value(probe, scope, name) for name in probe.fields.names))) for probe in probes
+            (probe, probe.enter(tuple(value_in(scope, probe, name) for name in probe.fields.names))) for probe in probes
         ]
 
     def on_return(self, _code: CodeType, _offset: int, result: Any) -> None:
@@ -157,18 +159,6 @@ class Watcher:
         for code in self.codes:
             monitoring.set_local_events(self.tool, code, 0)
         self.unwinding = False
-
-
-def _value(probe: Probe, scope: Any, name: str) -> Any:
-    parameters = probe.target.parameters
-    if name in parameters.names:
-        return scope[name]
-    if name == "args":
-        given = parameters.positional[1:] if parameters.first else parameters.positional
-        rest = scope[parameters.var_positional] if parameters.var_positional else ()
-        return (*(scope[item] for item in given), *rest)
-    rest = scope[parameters.var_keyword] if parameters.var_keyword else {}
-    return {**{item: scope[item] for item in parameters.keyword_only}, **rest}
 
 
 def _monitoring() -> Any:

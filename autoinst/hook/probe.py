@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from autoinst.spool import layout
 from autoinst.trace import faults, notifications
-from autoinst.trace.context import Node, current, resume, suspend
+from autoinst.trace.context import MOVED, Node, current, resume, suspend
 from autoinst.trace.payload import Pending
 from autoinst.trace.transaction import Transaction, owner
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from autoinst.hook.fields import Fields
     from autoinst.hook.registry import Registry, RuleState
-    from autoinst.hook.target import Target
+    from autoinst.hook.target import Site, Target
 
 _current = current.get
 _subscribers = notifications.subscribers
@@ -45,12 +45,27 @@ class NoFields:
 
 
 class Probe:
-    """One instrumented function under one rule."""
+    """One instrumented function under one rule.
 
-    __slots__ = ("__weakref__", "fields", "name", "registry", "rule", "state", "target")
+    `gate`, where there is one, opens the call instead of `begin`, if it is to be opened: asked of a rule with a
+    condition, and of a probe whose rule has changed meanwhile (see moved.py); `successors` are then those that act.
+    """
 
-    def __init__(self, registry: Registry, state: RuleState, target: Target) -> None:
-        """Prepare the rule's fields for the parameters of `target`."""
+    __slots__ = (
+        "__weakref__",
+        "fields",
+        "gate",
+        "name",
+        "registry",
+        "rule",
+        "site",
+        "state",
+        "successors",
+        "target",
+    )
+
+    def __init__(self, registry: Registry, state: RuleState, target: Target, site: Site) -> None:
+        """Prepare the rule's fields for the parameters of `target`, at `site`."""
         self.registry = registry
         self.state = state
         self.rule = state.rule
@@ -63,6 +78,10 @@ class Probe:
             self.fields: Fields = Fields(state.rule, target, registry.unavailable)
         else:
             self.fields = NoFields(target)  # type: ignore[assignment]  # what is asked where there are none
+        is_conditional = target.base is not None or self.fields.when is not None
+        self.gate: Callable[[Probe, tuple[Any, ...]], Node | None] | None = conditional if is_conditional else None
+        self.successors: tuple[Probe, ...] = ()
+        self.site = site
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle (by value, as cloudpickle does with functions) as something inert that needs no autoinst."""
@@ -73,12 +92,8 @@ class Probe:
         """Note the start of a call; `values` are the arguments the rule reads."""
         self.state.calls += 1
         try:
-            if self.target.base is not None and not self.target.is_instance(values):
-                return None
-            fields = self.fields
-            if fields.when is not None and not fields.holds(values):
-                return None
-            return self.begin(values)
+            gate = self.gate
+            return self.begin(values) if gate is None else gate(self, values)
         except Exception as error:
             if not faults.absorbed(error, f"{self.rule.where}: enter"):
                 raise
@@ -101,6 +116,9 @@ class Probe:
                 node = self.left_open()
                 if node is None:
                     return
+                if node.site is not None:
+                    node.site[0].end(node, None, exception)
+                return
             self.end(node, None, exception)
         except Exception as error:
             if not faults.absorbed(error, f"{self.rule.where}: error"):
@@ -135,8 +153,13 @@ class Probe:
         """Close what `begin` opened."""
         raise NotImplementedError
 
-    def left_open(self) -> Node | None:
-        """Return what `begin` opened where an exception from outside kept `enter` from returning it."""
+    def left_open(self) -> Transaction | None:
+        """Return the transaction opened last in this context, where an exception kept `enter` from returning it."""
+        node = current.get()
+        if isinstance(node, Transaction) and node.site is not None and not node.closed:
+            probe = node.site[0]
+            if probe is self or probe in self.successors:
+                return node
         return None
 
 
@@ -145,9 +168,9 @@ class JobProbe(Probe):
 
     __slots__ = ("ignored", "make", "namespace", "nested_new", "where")
 
-    def __init__(self, registry: Registry, state: RuleState, target: Target) -> None:
+    def __init__(self, registry: Registry, state: RuleState, target: Target, site: Site) -> None:
         """Take from the rule what each call needs."""
-        super().__init__(registry, state, target)
+        super().__init__(registry, state, target, site)
         self.namespace = self.rule.namespace
         self.nested_new = self.rule.nested == "new"
         self.where = self.rule.where
@@ -158,10 +181,14 @@ class JobProbe(Probe):
 
             self.make = Sampler(self.rule.keep).transaction
 
-    def begin(self, values: tuple[Any, ...]) -> Node:
+    def begin(self, values: tuple[Any, ...]) -> Node | None:
         """Open the transaction and store what the rule reads at the start."""
         node = _current()
         transaction = self.make(self.namespace, self.name, self.where)
+        registry = self.registry
+        if registry.look_after < transaction.started and registry.look(transaction.started):
+            gate = self.gate  # the rules have changed: this very call is under the new ones
+            return self.begin(values) if gate is None else gate(self, values)
         if node is not None and type(node) is not Pending:
             outer = owner(node)
             inside = not outer.closed and not outer.foreign()
@@ -184,8 +211,7 @@ class JobProbe(Probe):
     def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
         """Store the record, with what the rule reads at the end."""
         if node.event != -1:
-            if node.transaction is not None:
-                node.transaction.end_event(node)
+            end_other(node, result, exception)
             return
         transaction: Transaction = node  # type: ignore[assignment]
         site, transaction.site = transaction.site, None
@@ -203,13 +229,6 @@ class JobProbe(Probe):
         if registry.dirty_after < transaction.started:
             registry.dirty_after = transaction.started + STATUS_INTERVAL
             registry.flush()
-
-    def left_open(self) -> Node | None:
-        """Return the transaction this probe opened last in this context, if it is open still."""
-        node = current.get()
-        if isinstance(node, Transaction) and node.site is not None and node.site[0] is self and not node.closed:
-            return node
-        return None
 
     def publish(self, transaction: Transaction, exception: BaseException | None) -> None:
         """Tell subscribers of the `perform_job*` notification."""
@@ -242,10 +261,9 @@ class EventProbe(Probe):
         body = fields.text("body", values) if fields.body else None
         return transaction.begin_event(node, self.name, title, body)
 
-    def end(self, node: Node, _result: Any, _exception: BaseException | None) -> None:
+    def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
         """Close the event."""
-        if node.transaction is not None:
-            node.transaction.end_event(node)
+        end_other(node, result, exception)
 
 
 class ExceptionProbe(Probe):
@@ -260,6 +278,10 @@ class ExceptionProbe(Probe):
             exception = self.fields.value("exception", values)
             if issubclass(type(exception), BaseException):
                 owner(node).add_exception(exception)
+
+    def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
+        """Close what another probe opened: this one opens nothing."""
+        end_other(node, result, exception)
 
 
 class EnrichProbe(Probe):
@@ -282,15 +304,21 @@ class EnrichProbe(Probe):
 
     def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
         """Set the fields read at the end."""
-        if isinstance(node, _Watch) and node.transaction is not None:
+        if not isinstance(node, _Watch):
+            end_other(node, result, exception)
+        elif node.transaction is not None:
             self.fields.apply(node.transaction, self.fields.at_exit, (*node.values, result, exception))
             node.transaction.amend()
 
     def suspend(self, node: Node | None) -> None:
-        """Do nothing: a watched call is not in the context."""
+        """Leave the context, which a watched call is not in, only for what another probe opened."""
+        if not isinstance(node, _Watch):
+            super().suspend(node)
 
     def resume(self, node: Node | None) -> None:
-        """Do nothing: a watched call is not in the context."""
+        """Come back into the context, which a watched call is not in, only for what another probe opened."""
+        if not isinstance(node, _Watch):
+            super().resume(node)
 
 
 class _Watch(Node):
@@ -301,6 +329,8 @@ class _Watch(Node):
     def __init__(self, transaction: Transaction, values: tuple[Any, ...]) -> None:
         self.transaction = transaction
         self.values = values
+        self.event = -1
+        self.token = None
 
 
 PROBES: dict[str, type[Probe]] = {
@@ -310,6 +340,24 @@ PROBES: dict[str, type[Probe]] = {
     "exception": ExceptionProbe,
     "enrich": EnrichProbe,
 }
+
+
+def conditional(probe: Probe, values: tuple[Any, ...]) -> Node | None:
+    """Open a call under a rule with `subclass_of` or `when`, if these hold."""
+    if probe.target.base is not None and not probe.target.is_instance(values):
+        return None
+    fields = probe.fields
+    if fields.when is not None and not fields.holds(values):
+        return None
+    return probe.begin(values)
+
+
+def end_other(node: Node, result: Any, exception: BaseException | None) -> None:
+    """Close an event, or what the probes have opened to which a call was handed on."""
+    if node.transaction is not None:
+        node.transaction.end_event(node)
+    elif node.event == MOVED:
+        node.end(result, exception)  # type: ignore[attr-defined]  # a Moved
 
 
 def _inert(_first: Any, _second: Any) -> None:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import sys
+from _weakref import ref as reference
+from itertools import count
 
 from autoinst import config as configuration
 from autoinst.hook import carry
-from autoinst.rules.match import matches, matches_qualname
+from autoinst.rules.match import module_patterns, refusal, shadowed
 from autoinst.rules.requires import unmet as unmet_requirement
 from autoinst.trace import faults, recorder
+from autoinst.trace.exceptions import module_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _weakref import ReferenceType
+    from collections.abc import Callable
     from types import CodeType
     from typing import Any
 
     from autoinst.hook.probe import Probe
+    from autoinst.hook.target import Site
     from autoinst.rules.model import Rule, RuleSet
 
 MAX_PLACES = 20  # functions named in a rule's status
 MAX_DETAIL = 120
-JOB_KINDS = ("job", "event", "enqueue")
+MAX_DEAD_SITES = 1_000
+NEVER = sys.maxsize
 
 
 class RuleState:
@@ -73,6 +80,11 @@ class Registry:
         self.unavailable: dict[tuple[str, str], list[Any]] = {}
         self.notes: list[str] = []
         self.dirty_after = 0
+        self.look_after = NEVER  # when the rules files are looked at again (ns of the monotonic clock)
+        self.look: Callable[[int], bool] = _nothing_to_see
+        self._sites: dict[int, ReferenceType[Site]] = {}
+        self._next_site = count().__next__
+        self._sites_limit = MAX_DEAD_SITES
         self._carries = False
 
     def state(self, rule: Rule) -> RuleState:
@@ -89,7 +101,7 @@ class Registry:
         """
         found: list[tuple[RuleState, list[str]]] = []
         for rule in self.rules.wanted(module):
-            patterns = [name for pattern, name, _ in rule.targets if matches(pattern, module)]
+            patterns = module_patterns(rule, module)
             if not patterns:
                 continue
             state = self.state(rule)
@@ -108,33 +120,87 @@ class Registry:
         code: CodeType,
         runtime_module: str,
         decorators: dict[str, list[str]] | None = None,
+        also: tuple[tuple[str, str], ...] = (),
     ) -> list[Probe]:
-        """Return the probes function `qualname` shall have; of several rules that open something, the first counts."""
+        """Return the probes function `qualname` shall have; of several rules that open something, the first counts.
+
+        `also` are further names by which rules may mean it.
+        """
+        meant = [
+            state
+            for state, patterns in candidates
+            if refusal(state.rule, patterns, module, qualname, decorators) is None
+        ]
+        if not meant:
+            return []
+        from autoinst.hook.target import Site
+
+        return self.probes_of(Site(((module, qualname), *also), code, runtime_module), acting(meant))
+
+    def choose(
+        self,
+        names: tuple[tuple[str, str], ...],
+        decorators: dict[str, list[str]] | None,
+        known: dict[str, list[tuple[RuleState, list[str]]]],
+    ) -> list[RuleState]:
+        """Return the states of the rules that act on the loaded function of these (module, qualified name) pairs.
+
+        `known` keeps the candidates of modules from one question to the next.
+        """
+        meant: list[RuleState] = []
+        for module, qualname in names:
+            candidates = known.get(module)
+            if candidates is None:
+                file = module_names(module).get("__file__")
+                candidates = known[module] = self.candidates(module, package_folder(module, file))
+            meant += [
+                s for s, patterns in candidates if refusal(s.rule, patterns, module, qualname, decorators) is None
+            ]
+        return acting(meant)
+
+    def probes_of(self, site: Site, states: list[RuleState]) -> list[Probe]:
+        """Return new probes for `site`, one for each of `states`; `wrap` puts them into code."""
         from autoinst.hook.probe import PROBES
         from autoinst.hook.target import Target
 
         probes: list[Probe] = []
-        opened = False
-        for state, patterns in candidates:
+        for state in states:
             rule = state.rule
-            if not any(matches_qualname(pattern, qualname) for pattern in patterns):
-                continue
-            if any(matches(pattern, f"{module}.{qualname}") for pattern in rule.exclude):
-                continue
-            if rule.decorated_by is not None and not any(
-                matches(rule.decorated_by, name) for name in (decorators or {}).get(qualname, ())
-            ):
-                continue
-            if rule.kind in JOB_KINDS:
-                if opened:
-                    continue
-                opened = True
             if rule.kind == "job" and not self._carries:
                 self._carries = True
                 carry.install()
-            target = Target(module, qualname, code, runtime_module, rule.subclass_of)
-            probes.append(PROBES[rule.kind](self, state, target))
+            target = Target(site.module, site.qualname, site.code, site.runtime_module, rule.subclass_of)
+            probes.append(PROBES[rule.kind](self, state, target, site))
+        site.states = states
         return probes
+
+    def keep(self, code: CodeType, probes: list[Probe], *, in_place: bool = False) -> None:
+        """Remember, as long as they live, that `probes` of one site are around `code`, or that it is watched as it is.
+
+        Whatever gives a function its probes says so here: else they stay as they are when the rules change.
+        """
+        site = probes[0].site
+        site.code = code
+        site.in_place = in_place
+        site.probes = tuple(reference(probe) for probe in probes)
+        if len(self._sites) >= self._sites_limit:
+            self._sites_limit = MAX_DEAD_SITES + 2 * len(self.sites())
+        self._sites[self._next_site()] = reference(site)
+
+    def watches(self, code: CodeType) -> bool:
+        """Return whether `code` is watched as it is: nothing may be put around it then."""
+        return any(site.in_place and site.code is code for site in self.sites())
+
+    def sites(self) -> list[Site]:
+        """Return the sites whose code lives, in the order they were made, and forget the others."""
+        found: list[Site] = []
+        for key in list(self._sites):  # other threads may add to it, and so may finalizers
+            site = self._sites[key]()
+            if site is None:
+                self._sites.pop(key, None)
+            else:
+                found.append(site)
+        return found
 
     def carries(self, module: str) -> bool:
         """Return whether `module` is one that takes the current job into threads, and there are jobs."""
@@ -171,7 +237,21 @@ class Registry:
         self.flush()
 
 
-def package_folder(module: str, file: str | None) -> str | None:
+def acting(states: list[RuleState]) -> list[RuleState]:
+    """Return those of `states`, each once and in the order of their rules, that no earlier rule keeps from acting."""
+    if not states[1:]:
+        return states
+    by_index = {state.rule.index: state for state in states}
+    ordered = [by_index[index] for index in sorted(by_index)]
+    late = shadowed(state.rule for state in ordered)
+    return [state for state in ordered if state.rule.index not in late]
+
+
+def _nothing_to_see(_now: int) -> bool:
+    return False
+
+
+def package_folder(module: str, file: object) -> str | None:
     """Return the folder in which the top package of `module` lies, beside its `*.dist-info`."""
     if file is None:
         top = sys.modules.get(module.partition(".")[0])

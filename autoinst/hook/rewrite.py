@@ -53,16 +53,22 @@ def rewrite(code: CodeType, choose: Chooser, prefix: str = "") -> CodeType:
 
 
 def wrap(code: CodeType, probes: list[Probe]) -> CodeType:
-    """Return `code` inside a trampoline for each of `probes`, the first outermost."""
+    """Return `code` inside a trampoline for each of `probes`, those of one site, the first outermost."""
+    if not probes:
+        return code
+    original, kept = code, list(probes)
     for probe in reversed(probes):
         path = probe.target.path
         try:
             code = trampoline(code, probe, probe.fields.names)
         except (ValueError, KeyError, SyntaxError) as error:
+            kept.remove(probe)
             probe.state.problem = f"{path}: {error}"
             faults.note(f"{path}: {error}")
         else:
             probe.state.add(path, "trampoline")
+    if kept:
+        probes[0].registry.keep(original, kept)
     return code
 
 

@@ -1,4 +1,4 @@
-"""A function a rule matched: where it is defined, and how a record calls the class and the method of a call."""
+"""A function a rule matched: where it is defined, how a record calls its class and method, and its probes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from autoinst.trace.exceptions import module_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
+    from _weakref import ReferenceType
+    from types import CodeType, FunctionType
     from typing import Any
+
+    from autoinst.hook.probe import Probe
+    from autoinst.hook.registry import RuleState
 
 
 class Target:
@@ -79,3 +83,38 @@ class Target:
         module, _, name = self.base.rpartition(".")
         wanted = module_names(module).get(name)
         return any(base is wanted for base in bases)
+
+
+class Site:
+    """One code object with probes; it lives as long as that code does.
+
+    The probes hold it and the registry has a weak reference, so that all functions made of that code are reached when
+    rules change, however many there are and wherever they are kept.
+
+    `names` are the (module, qualified name) pairs by which rules may mean the function; `code` is what the probes were
+    put around, without them; `states` are those of the rules in force for it; `functions` those seen with this code;
+    `in_place` says that nothing was put around the code, which is watched as it is.
+    """
+
+    __slots__ = ("__weakref__", "code", "functions", "in_place", "names", "probes", "runtime_module", "states")
+
+    def __init__(self, names: tuple[tuple[str, str], ...], code: CodeType, runtime_module: str) -> None:
+        """Describe a function of module `runtime_module`, whose own name comes first in `names`."""
+        self.names = names
+        self.code = code
+        self.runtime_module = runtime_module
+        self.states: list[RuleState] = []
+        # Those in the code itself; no cycle with the code, which the garbage collector does not look into.
+        self.probes: tuple[ReferenceType[Probe], ...] = ()
+        self.functions: list[ReferenceType[FunctionType]] = []
+        self.in_place = False
+
+    @property
+    def module(self) -> str:
+        """The module by which the function is known."""
+        return self.names[0][0]
+
+    @property
+    def qualname(self) -> str:
+        """The qualified name by which the function is known."""
+        return self.names[0][1]

@@ -2,12 +2,23 @@
 
 A wildcard never reaches a dunder (`__init__`) or a made-up name (`<lambda>`, `<listcomp>`) unless the pattern's own
 last part begins the same way: `methods: ["*"]` means a class's ordinary methods.
+
+Which rules mean a function, and why others do not, is said here once: for the import hook and for `autoinst explain`.
 """
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from autoinst.rules.model import Rule
+
 WILD = "*"
 ANY_PARTS = "**"
+# Kinds of rules that open something: of several that mean one function, the first in the files counts.
+OPENING_KINDS = ("job", "event", "enqueue")
+QUALNAME, EXCLUDE, DECORATOR = "qualname", "exclude", "decorated_by"
 
 
 def is_glob(pattern: str) -> bool:
@@ -119,3 +130,39 @@ def bad_pattern(pattern: str) -> str | None:
         if WILD not in part and not plain.isidentifier():
             return f"has {part!r}, which is not a Python name"
     return None
+
+
+def module_patterns(rule: Rule, module: str) -> list[str]:
+    """Return the patterns of qualified names that `rule` has for a module; none if it does not mean that module."""
+    return [name for pattern, name, _ in rule.targets if matches(pattern, module)]
+
+
+def refusal(
+    rule: Rule, patterns: Iterable[str], module: str, qualname: str, decorators: Mapping[str, Sequence[str]] | None
+) -> str | None:
+    """Return which of the rule's keys leaves out function `qualname` of `module`; None if the rule means it.
+
+    `patterns` are those `module_patterns` gave, `decorators` the module's functions with their decorators.
+    """
+    if not any(matches_qualname(pattern, qualname) for pattern in patterns):
+        return QUALNAME
+    if any(matches(pattern, f"{module}.{qualname}") for pattern in rule.exclude):
+        return EXCLUDE
+    if rule.decorated_by is not None and not any(
+        matches(rule.decorated_by, name) for name in (decorators or {}).get(qualname, ())
+    ):
+        return DECORATOR
+    return None
+
+
+def shadowed(rules: Iterable[Rule]) -> dict[int, Rule]:
+    """Return of `rules`, in order, those that an earlier one keeps from opening anything: index -> that earlier one."""
+    first: Rule | None = None
+    found: dict[int, Rule] = {}
+    for rule in rules:
+        if rule.kind in OPENING_KINDS:
+            if first is None:
+                first = rule
+            else:
+                found[rule.index] = first
+    return found

@@ -19,6 +19,7 @@ MAX_EVENTS = 300  # events a transaction keeps; the rest are counted
 MAX_EVENT_TEXT = 24_000  # characters of titles and bodies a transaction keeps
 MAX_BODY = 4_000
 MAX_TITLE = 200
+MOVED = -3  # `Node.event` of a call that other probes have opened, see autoinst.hook.moved
 
 
 class Node:
@@ -26,7 +27,7 @@ class Node:
 
     __slots__ = ("event", "parent", "saved", "started", "token", "transaction")
 
-    # Index of the event in the transaction, -1 for the transaction itself, -2 for an event that is only counted.
+    # Index of the event in the transaction, -1 for the transaction itself, -2 for an event that is only counted, MOVED.
     event: int
     parent: Node | None
     saved: Node | None
