@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import time
 
 import pytest
@@ -11,12 +13,17 @@ from autoinst.agent.drain import Drain
 from autoinst.agent.limits import limits
 from autoinst.config import parse_size
 from autoinst.record import ExceptionInfo, Frame, Record
+from autoinst.rules.document import Document
+from autoinst.rules.load import load_files
+from autoinst.rules.parse import Parser
 from autoinst.store import retention
 from autoinst.store.processes import ProcessInfo
 from autoinst.store.query import JobFilter
 from autoinst.store.retention import DAY_NS, HOUR_NS, Limits
 from autoinst.store.sqlite import Counted, Store
 from tests.arena_builder import ArenaBuilder, dead_pid
+from tests.harness import Program
+from tests.launching import AUTOINST
 
 NOW = time.time_ns()
 
@@ -164,12 +171,113 @@ def test_a_drain_forgets(tmp_path):
         assert [record.id for record in leader.store.jobs(JobFilter())] == [new]
 
 
+def test_totals_by_the_hour_go_where_the_rules_say_so(store):
+    put(store, job(1, 100, "shop.A"), job(2, 10, "shop.A"))
+    (group,) = store.errors()
+    until = (NOW // HOUR_NS + 2) * HOUR_NS
+    store.forget(Limits(days=30, rollup_days=200), NOW)
+    assert [cell.jobs for cell in store.totals(0, until).values()] == [2]
+    assert sum(store.error_hours(group.id, 0).values()) == 2
+    store.forget(Limits(days=30, rollup_days=50), NOW)
+    assert [cell.jobs for cell in store.totals(0, until).values()] == [1]
+    assert sum(store.error_hours(group.id, 0).values()) == 1
+
+
+def test_as_many_samples_stay_as_asked_for(store):
+    put(store, *(job(n, 40 + n / 100, "shop.A") for n in range(20)))
+    store.forget(Limits(days=30, samples=2), NOW)
+    assert kept(store) == {0, 1}
+    store.forget(Limits(days=30, samples=0), NOW)
+    assert kept(store) == set()
+
+
+def rules(tmp_path, text):
+    file = tmp_path / "rules.yaml"
+    file.write_text(f"version: 1\n{text}\n")
+    found, loader = load_files([str(file)], "none")
+    return found.settings, [problem.one_line for problem in loader.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{age: 14d, size: 500M, rollups: 52w, samples: 10}", Limits(14.0, 500 << 20, 364.0, 10)),
+        ("{age: 36h}", Limits(1.5)),
+        ("{age: 7, samples: 0}", Limits(7.0, samples=0)),
+        ("{age: 0, size: 0, rollups: 0}", Limits(None, None)),
+        ("{}", Limits()),
+        ("{size: 5k}", Limits(max_bytes=5120)),
+    ],
+)
+def test_the_limits_a_rules_file_sets(tmp_path, text, expected):
+    settings, problems = rules(tmp_path, f"retention: {text}")
+    assert problems == []
+    assert limits({}, settings) == (expected, [])
+    given = {"AUTOINST_RETENTION_DAYS": "3", "AUTOINST_STORE_MAX": "1G"}
+    won = Limits(3.0, 1 << 30, expected.rollup_days, expected.samples)
+    assert limits(given, settings) == (won, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{age: soon}", "rules.yaml:2:18: 'age' must be a number of days, or such as 36h, 30d or 8w, not 'soon'"),
+        ("{age: -1}", "rules.yaml:2:18: 'age' must be"),
+        ("{age: 3y}", "rules.yaml:2:18: 'age' must be"),
+        ("{size: big}", "rules.yaml:2:19: 'size' must be a size such as 500M or 2G, not 'big'"),
+        ("{samples: 1.5}", "rules.yaml:2:22: 'samples' must be a whole number from 0 on, not '1.5'"),
+        ("{days: 3}", "rules.yaml:2:13: unknown key 'days' in 'retention'"),
+        ("30d", "rules.yaml:2:12: 'retention' must be a mapping, not '30d'"),
+    ],
+)
+def test_wrong_limits_are_said_and_left_out(tmp_path, text, said):
+    settings, problems = rules(tmp_path, f"retention: {text}")
+    assert len(problems) == 1
+    assert problems[0].startswith(said)
+    assert limits({}, settings) == (Limits(), [])
+
+
+def test_a_pack_sets_no_limits(tmp_path):
+    document = Document("pack.yaml", "version: 1\nretention: {age: 1}\n")
+    assert Parser(document, "pack").parse().settings == {}
+    assert "may not be in a pack" in document.problems[0].message
+
+
+def test_the_agent_keeps_to_the_rules_files_limits(tmp_path):
+    program = Program(tmp_path)
+    program.write("autoinst.yaml", "version: 1\nretention: {age: 10d}\n")
+    (tmp_path / "home" / "spool").mkdir(mode=0o700, parents=True)
+    builder = ArenaBuilder(pid=dead_pid(), start_time=1)
+    builder.put(0, start=NOW - 20 * DAY_NS)
+    builder.put(1)
+    builder.write(tmp_path / "home" / "spool")
+    done = subprocess.run(
+        [AUTOINST, "agent", "--once"],
+        cwd=tmp_path,
+        env=program.environ({}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "autoinst: 2 job(s) stored\nautoinst: 1 job(s) beyond the limits removed\n"
+    told = subprocess.run(
+        [AUTOINST, "doctor", "--json"],
+        cwd=tmp_path,
+        env=program.environ({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (age,) = (row for row in json.loads(told.stdout)["settings"] if row["name"] == "AUTOINST_RETENTION_DAYS")
+    assert (age["value"], age["source"]) == (10.0, "rules file")
+
+
 def test_the_limits_the_environment_sets():
-    assert limits({}) == (Limits(30.0, 2 * 1024**3), [])
-    assert limits({"AUTOINST_RETENTION_DAYS": "1.5", "AUTOINST_STORE_MAX": "500M"}) == (Limits(1.5, 500 << 20), [])
-    assert limits({"AUTOINST_RETENTION_DAYS": "0", "AUTOINST_STORE_MAX": "0"}) == (Limits(None, None), [])
+    assert limits({}, {}) == (Limits(30.0, 2 * 1024**3), [])
+    assert limits({"AUTOINST_RETENTION_DAYS": "1.5", "AUTOINST_STORE_MAX": "500M"}, {}) == (Limits(1.5, 500 << 20), [])
+    assert limits({"AUTOINST_RETENTION_DAYS": "0", "AUTOINST_STORE_MAX": "0"}, {}) == (Limits(None, None), [])
     for days, size in (("soon", "big"), ("-1", "-1"), ("nan", "1.5G"), ("inf", "G")):
-        found, problems = limits({"AUTOINST_RETENTION_DAYS": days, "AUTOINST_STORE_MAX": size})
+        found, problems = limits({"AUTOINST_RETENTION_DAYS": days, "AUTOINST_STORE_MAX": size}, {})
         assert found == Limits()
         assert len(problems) == 2
 

@@ -17,12 +17,14 @@ from autoinst.agent.journal import open_journal
 from autoinst.agent.lead import leader, open_wake
 from autoinst.agent.limits import limits
 from autoinst.errors import AutoinstError, HomeError, StoreError
+from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
     from autoinst.agent.drain import Counts
+    from autoinst.store.retention import Limits
 
 IDLE_SECONDS = 60.0
 SHORTEST, LONGEST = 0.05, 1.0  # seconds between two looks: while jobs come, and when none have come for a while
@@ -45,7 +47,7 @@ class Agent:
         self._drain = Drain(home, is_agent=True)
         self._wake = -1
         self._signals = -1
-        self._limits, problems = limits(os.environ)
+        self._limits, problems = limits_in_force()
         for problem in problems:
             journal.warning("%s", problem)
         self._forget_at = 0.0
@@ -143,6 +145,7 @@ class Agent:
 
     def _forget(self) -> None:
         """Remove some of what is beyond the limits; the rest is the next round's."""
+        self._limits, _ = limits_in_force()  # the rules file may have changed
         found = self._drain.forget(self._limits, batches=FORGET_BATCHES)
         if found.jobs:
             self.journal.info("removed %d jobs beyond the limits", found.jobs)
@@ -202,6 +205,11 @@ class Agent:
 
     def _stop(self, _number: int, _frame: object) -> None:
         self.stopping = True
+
+
+def limits_in_force() -> tuple[Limits, list[str]]:
+    """Return what this process's environment and rules file keep, and what is wrong with the variables."""
+    return limits(os.environ, load_cached(configuration.from_environ()).settings)
 
 
 def idle_seconds() -> float:

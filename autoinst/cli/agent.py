@@ -14,6 +14,7 @@ from autoinst.agent.lead import POLL_SECONDS, leader
 from autoinst.agent.limits import limits
 from autoinst.cli.output import message
 from autoinst.config import from_environ, make_private
+from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +57,7 @@ def drain_and_forget(drain: Drain) -> int:
     counts = drain.run_dry()
     killed = f", {counts.killed} of them killed" if counts.killed else ""
     message(f"{counts.stored} job(s) stored{killed}")
-    kept, problems = limits(os.environ)
+    kept, problems = limits(os.environ, load_cached(from_environ()).settings)
     for problem in problems:
         message(problem)
     forgotten = drain.forget(kept)

@@ -48,8 +48,8 @@ SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "AUTOINST_AGENT_IDLE": ("60", None),
     "AUTOINST_MECHANISM": (None, None),
     "AUTOINST_SPOOL_MAX": ("1G", None),
-    "AUTOINST_RETENTION_DAYS": ("30", None),
-    "AUTOINST_STORE_MAX": ("2G", None),
+    "AUTOINST_RETENTION_DAYS": ("30", "retention.age"),
+    "AUTOINST_STORE_MAX": ("2G", "retention.size"),
 }
 # What a process does not report of a rule that works.
 FINE = ("patched", "skipped", "not imported")
@@ -78,7 +78,7 @@ def diagnose(config: Config) -> dict[str, Any]:
                 out |= store_facts(home.store, rules, attention)
     except AutoinstError as error:
         attention.append(str(error))
-    attention += limits(os.environ)[1]
+    attention += limits(os.environ, rules.settings)[1]
     out["agent"] = agent_facts(config, attention)
     out["spool"] = spool_facts(config, attention)
     out["attention"] = attention
@@ -95,9 +95,16 @@ def settings(config: Config, rules: RuleSet) -> Iterator[dict[str, Any]]:
         if text is None and name == "AUTOINST_RULES" and config.rules:
             source, value = "working directory", os.pathsep.join(config.rules)
         elif text is None:
-            found = rules.settings.get(key) if key and key != "packs" else None
-            source, value = ("rules file", found) if found else ("default", default)
+            found = setting(rules, key) if key and key != "packs" else None
+            source, value = ("rules file", found) if found is not None else ("default", default)
         yield {"name": name, "value": value, "source": source}
+
+
+def setting(rules: RuleSet, key: str) -> Any:
+    """Return what the rules files say of `key`, or of `mapping.key`; None if nothing."""
+    section, _, name = key.partition(".")
+    found = rules.settings.get(section)
+    return found.get(name) if found and name else found
 
 
 def home_facts(config: Config, attention: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 DAY_NS = 86_400_000_000_000
-SAMPLES = 5  # newest jobs of an error that stay however old they are
+SAMPLES = 5
 STATUSES = 200  # processes that ended last whose rule statuses stay
 BATCH = 5_000  # jobs removed in one transaction, so that a reader or the drain waits for a moment only
 VACUUM_PAGES = 2_000  # given back to the file system at a time
@@ -22,10 +22,15 @@ HOUR_NS = MINUTE_NS * HOUR_MINUTES
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is kept; None: no limit."""
+    """How much is kept: jobs of so many days, a store of that size, totals by the hour of so many days; None: no limit.
+
+    `samples` are the newest jobs of each error that stay however old they are.
+    """
 
     days: float | None = 30.0
     max_bytes: int | None = 2 * 1024**3
+    rollup_days: float | None = None
+    samples: int = SAMPLES
 
 
 class Forgotten(NamedTuple):
@@ -51,43 +56,44 @@ class Retention:
         cutoff = None if limits.days is None else max(now_ns - int(limits.days * DAY_NS), 0)
         removed = 0
         for _ in range(batches):
-            count = self._by_age(cutoff) if cutoff is not None else 0
+            count = self._by_age(cutoff, limits.samples) if cutoff is not None else 0
             if not count and limits.max_bytes is not None and self._used() > limits.max_bytes:
-                count = self._oldest(keep_samples=True) or self._oldest(keep_samples=False)
+                count = self._oldest(limits.samples) or self._oldest(0)
             removed += count
             if not count:
                 break
         else:
             return Forgotten(removed, more=True)
         self._around(cutoff, now_ns, arenas)
+        self._rollups(limits, now_ns)
         return Forgotten(removed, more=self._shrink(batches))
 
-    def _by_age(self, cutoff: int) -> int:
+    def _by_age(self, cutoff: int, samples: int) -> int:
         with self._transaction():
-            self._note_samples()
+            self._note_samples(samples)
             return self._con.execute(
                 "DELETE FROM job WHERE n IN (SELECT n FROM job WHERE start < ? AND n NOT IN (SELECT n FROM temp.sample)"
                 " ORDER BY start LIMIT ?)",
                 (cutoff, BATCH),
             ).rowcount
 
-    def _oldest(self, *, keep_samples: bool) -> int:
+    def _oldest(self, samples: int) -> int:
         with self._transaction():
-            self._note_samples()
-            kept = "WHERE n NOT IN (SELECT n FROM temp.sample)" if keep_samples else ""
+            self._note_samples(samples)
+            kept = "WHERE n NOT IN (SELECT n FROM temp.sample)" if samples else ""
             return self._con.execute(
                 f"DELETE FROM job WHERE n IN (SELECT n FROM job {kept} ORDER BY start LIMIT ?)",  # noqa: S608
                 (BATCH,),
             ).rowcount
 
-    def _note_samples(self) -> None:
+    def _note_samples(self, samples: int) -> None:
         self._con.execute("CREATE TEMP TABLE IF NOT EXISTS sample(n INTEGER PRIMARY KEY)")
         self._con.execute("DELETE FROM temp.sample")
         # A walk down the index for each error, not over all that failed.
         self._con.execute(
             "INSERT INTO temp.sample SELECT job.n FROM error, job WHERE job.n IN"
             " (SELECT n FROM job j WHERE j.error = error.id ORDER BY j.start DESC LIMIT ?)",
-            (SAMPLES,),
+            (samples,),
         )
 
     def _around(self, cutoff: int | None, now_ns: int, arenas: Collection[bytes]) -> None:
@@ -120,6 +126,14 @@ class Retention:
                 "DELETE FROM description WHERE id NOT IN"
                 " (SELECT description FROM process WHERE description IS NOT NULL)"
             )
+
+    def _rollups(self, limits: Limits, now_ns: int) -> None:
+        """Remove totals by the hour that are too old."""
+        if limits.rollup_days is not None:
+            hour = max(now_ns - int(limits.rollup_days * DAY_NS), 0) // HOUR_NS
+            with self._transaction():
+                for table in ("hour", "error_hour"):
+                    self._con.execute(f"DELETE FROM {table} WHERE at < ?", (hour,))  # noqa: S608
 
     def _used(self) -> int:
         pages, free, size = (
