@@ -108,6 +108,13 @@ def default_home(environ: Mapping[str, str]) -> str:
     return os.path.join(state, "autoinst")
 
 
+def boot_folder() -> str:
+    """Return the folder that holds autoinst's sitecustomize: in the package, or in a checkout beside it."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    shipped = os.path.join(package, "boot")
+    return shipped if os.path.isdir(shipped) else os.path.join(os.path.dirname(package), "sitecustomize_example")
+
+
 def parse_size(text: str) -> int | None:
     """Return a size in bytes, such as `1000`, `500M` or `2GiB` (K, M, G, T: powers of 1024); None if it is none."""
     text = text.strip().upper().removesuffix("B").removesuffix("I")

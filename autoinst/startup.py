@@ -22,6 +22,23 @@ def start() -> None:
         say(f"not started: {type(error).__name__}: {error}")
 
 
+def start_beside() -> None:
+    """Start where another sitecustomize, first on the path, kept the boot folder's from being imported.
+
+    opentelemetry-instrument brings such a one and calls this by the entry point `opentelemetry_pre_instrument`.
+    """
+    import os
+    import sys
+
+    from autoinst.config import boot_folder
+
+    boot = boot_folder()
+    others = [entry for entry in sys.path if os.path.abspath(entry) != boot]
+    if len(others) < len(sys.path):  # this process is to be instrumented, and is not yet
+        sys.path[:] = others
+        start()
+
+
 def _start() -> Finder | None:
     from autoinst import config as configuration
 

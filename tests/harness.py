@@ -93,10 +93,24 @@ class Program:
         **variables: str | None,
     ) -> Result:
         """Run Python with `arguments` in the folder, drain the home, and return everything."""
+        command = [sys.executable, *arguments]
+        given = {**(environ or {}), **variables}
+        return self.execute(command, given, instrumented=instrumented, stdin=stdin, timeout=timeout)
+
+    def execute(
+        self,
+        command: list[str],
+        variables: Mapping[str, str | None],
+        *,
+        instrumented: bool = True,
+        stdin: str | None = None,
+        timeout: float = 60,
+    ) -> Result:
+        """Run `command` likewise, as another environment's Python or a console script."""
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            command,
             cwd=self.folder,
-            env=self.environ({**(environ or {}), **variables}, instrumented=instrumented),
+            env=self.environ(variables, instrumented=instrumented),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 20.0
 TRIES = 5
+GZIP = b"\x1f\x8b"
 
 
 class Redis:
@@ -76,6 +80,70 @@ class Redis:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+class Sink:
+    """An HTTP server that keeps what is posted to it: `with Sink() as sink: ... sink.url, sink.posted`.
+
+    Every request is answered with 200 and an empty JSON object.
+    """
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, bytes]] = []  # path, body (unpacked)
+        sink = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                body = sink.read(self)
+                sink.posted.append((self.path, gzip.decompress(body) if body[:2] == GZIP else body))
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names the base class calls
+
+            def log_message(self, *_arguments: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Return the address, without a path."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def sent(self, path: str) -> bytes:
+        """Return all that was posted to paths which begin with `path`."""
+        return b"".join(body for where, body in self.posted if where.startswith(path))
+
+    @staticmethod
+    def read(handler: BaseHTTPRequestHandler) -> bytes:
+        """Return a request's body, sent whole or in chunks."""
+        if handler.headers.get("Transfer-Encoding") != "chunked":
+            return handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(handler.rfile.readline(), 16):
+            body += handler.rfile.read(size)
+            handler.rfile.readline()
+        handler.rfile.readline()
+        return body
+
+    def __enter__(self) -> Sink:  # noqa: PYI034 - Self is not in typing before 3.11
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 def free_port() -> int:

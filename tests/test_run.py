@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autoinst.cli import run
+from autoinst.config import boot_folder
 from tests.launching import AUTOINST, ENDS, FORMS, PROBE, arguments, environment, launch
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def test_two_dashes_end_the_options(folder: Path, tmp_path: Path) -> None:
 def test_only_the_boot_folder_is_put_on_pythonpath(folder: Path, tmp_path: Path) -> None:
     env = environment(tmp_path / "home")
     show = "import os, sys; print(os.environ.get('PYTHONPATH')); print(sys.path)"
-    boot = run.boot_folder()
+    boot = boot_folder()
     assert sorted(name for name in os.listdir(boot) if name != "__pycache__") == ["sitecustomize.py"]
     for given, expected in ((None, boot), ("", boot), ("a:/b::", f"{boot}:a:/b::")):
         with_path = env if given is None else env | {"PYTHONPATH": given}

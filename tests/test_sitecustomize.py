@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autoinst.cli.run import boot_folder
+from autoinst.config import boot_folder
 from tests.launching import ENDS, FORMS, PROBE, arguments, environment, launch
 
 pytestmark = pytest.mark.transparency

@@ -17,8 +17,7 @@ from autoinst.agent.launch import NOT_STARTED
 from autoinst.agent.lead import leader
 from autoinst.agent.limits import limits
 from autoinst.cli.reading import Home
-from autoinst.cli.run import boot_folder
-from autoinst.config import OFF_WORDS
+from autoinst.config import OFF_WORDS, boot_folder
 from autoinst.errors import AutoinstError
 from autoinst.record import rfc3339
 from autoinst.rules import packs as pack_files

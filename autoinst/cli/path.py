@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autoinst.cli.run import boot_folder
+from autoinst.config import boot_folder
 
 if TYPE_CHECKING:
     import argparse

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from autoinst.config import OFF_WORDS
+from autoinst.config import OFF_WORDS, boot_folder
 
 USAGE = "usage: autoinst run [options] TARGET [arguments]"
 HELP = f"""{USAGE}
@@ -94,13 +94,6 @@ def main(arguments: list[str]) -> int:
         if error.status == USAGE_ERROR:
             sys.stderr.write(f"{USAGE}\nTry `autoinst run --help`.\n")
         return error.status
-
-
-def boot_folder() -> str:
-    """Return the folder that holds autoinst's sitecustomize: in the package, or in a checkout beside it."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    shipped = os.path.join(package, "boot")
-    return shipped if os.path.isdir(shipped) else os.path.join(os.path.dirname(package), "sitecustomize_example")
 
 
 def own_options(arguments: list[str]) -> tuple[dict[str, str], list[str] | None]:

@@ -64,6 +64,7 @@ class Module:
 
     def arm(self, loader: Any) -> None:
         """Put this module's `get_code` and `exec_module` on `loader`, an instance."""
+        loader = _behind_proxies(loader)
         get_code = getattr(loader, "get_code", None)
         exec_module = getattr(loader, "exec_module", None)
         if isinstance(loader, type) or exec_module is None:  # built in or frozen: its loader is shared by all
@@ -164,3 +165,16 @@ class Module:
                 names = [] if self.seen is None else [qualname for qualname, _ in functions(self.seen)]
                 state.problem = live.not_found(self.name, patterns, names)
         self.registry.announce()
+
+
+def _behind_proxies(loader: Any) -> Any:
+    """Return the loader that transparent proxies (wrapt's, around those of its import hooks) stand for.
+
+    A proxy's attributes are its loader's own: what it forwards to must not be replaced by what calls the proxy.
+    """
+    while loader.__class__ is not type(loader):
+        inner = getattr(loader, "__wrapped__", None)
+        if inner is None:
+            break
+        loader = inner
+    return loader
