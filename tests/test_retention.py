@@ -84,7 +84,7 @@ def test_more_than_one_batch(store, monkeypatch):
 def test_room_is_given_back_also_where_the_last_look_removes_nothing(store, tmp_path, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 100)
     monkeypatch.setattr(retention, "VACUUM_PAGES", 4)
-    put(store, *(job(n, 40, args=[os.urandom(2000).hex()]) for n in range(200)))
+    put(store, *(job(n, 40, args=[os.urandom(4000).hex()]) for n in range(200)))
     store.checkpoint()
     before = os.path.getsize(tmp_path / "store.sqlite3")
     rounds = [store.forget(Limits(days=30), NOW, batches=2)]

@@ -21,9 +21,10 @@ from autoinst.store import details, histogram, schema
 from autoinst.store.failures import fingerprint
 from autoinst.store.processes import ProcessInfo
 from autoinst.store.query import JobFilter
+from autoinst.store.reader import CorruptStoreError
 from autoinst.store.records import pack_job_id, unpack_job_id
 from autoinst.store.rollups import Cell
-from autoinst.store.sqlite import CorruptStoreError, Counted, Store, open_repaired
+from autoinst.store.sqlite import Counted, Store, open_repaired
 
 UID = bytes(range(8))
 MINUTE = 60_000_000_000

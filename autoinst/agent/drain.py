@@ -23,7 +23,8 @@ from autoinst.spool.layout import SEGMENTS
 from autoinst.spool.owner import ARENA_NAME, Judge, Life, Suspicion, is_own
 from autoinst.spool.reader import Arena
 from autoinst.store.processes import ProcessInfo
-from autoinst.store.sqlite import CorruptStoreError, Counted, open_repaired, set_aside
+from autoinst.store.reader import CorruptStoreError
+from autoinst.store.sqlite import Counted, open_repaired, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,7 +284,7 @@ def _store_taken(store: Store, taken: Taken, process: int, found: Counts) -> Non
         found.known += inserted.known
     left_out = [*done.left_out, *(flight.record for flight in taken.flights if flight.left_out)]
     if left_out:
-        found.left_out += store.count_left_out(arena.uid, left_out, freed=taken.source.seen_whole)
+        found.left_out += store.count_left_out(arena.uid, left_out, process, freed=taken.source.seen_whole)
     if done.torn:
         found.torn += done.torn
         store.note_problem("torn", f"{taken.source.path}: records whose checksum is wrong", done.torn)

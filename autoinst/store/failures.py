@@ -16,13 +16,17 @@ HOUR_NS = 3_600_000_000_000
 FRAMES = 12  # innermost frames that count
 PATH_PARTS = 3  # trailing parts of a file's path that count: the same code is deployed at different places
 MAX_MESSAGE = 500
+STATES = ("open", "resolved", "ignored")
 
 _NUMBERS = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 class ErrorGroup(NamedTuple):
-    """One fingerprint's errors; `total` is exact whatever became of the jobs, `last_job` a record id."""
+    """One fingerprint's errors; `total` is exact whatever became of the jobs, `last_job` a record id.
+
+    `state` is one of STATES: a resolved one that came again is open and `reopened`.
+    """
 
     id: int
     fingerprint: str
@@ -34,6 +38,8 @@ class ErrorGroup(NamedTuple):
     first_ns: int
     last_ns: int
     last_job: str
+    state: str = "open"
+    reopened: bool = False
 
 
 def deciding_frames(info: ExceptionInfo) -> list[Frame]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from autoinst.store.attempts import Attempts
+from autoinst.store.events import EventTotals
 from autoinst.store.failures import Failures
 from autoinst.store.records import JOB_COLUMNS, KILLED, RUNNING, STATUS_NUMBERS, to_row
 from autoinst.store.rollups import Rollups
@@ -40,13 +41,16 @@ class Inserter:
         self.rollups = Rollups(con)
         self.failures = Failures(con)
         self.attempts = Attempts(con)
+        self.events = EventTotals(con)
         self._errors: list[tuple[int, int, bytes, str]] = []
+        self.revision = 0  # of the process whose records are being inserted
 
     def forget(self) -> None:
         """Drop what is not stored yet, after a rollback."""
         self.rollups.forget()
         self.failures.forget()
         self.attempts.forget()
+        self.events.forget()
         self._errors.clear()
 
     def flush(self) -> None:
@@ -54,17 +58,24 @@ class Inserter:
         self.rollups.flush()
         self.failures.count(self._errors)
         self.attempts.flush()
+        self.events.flush()
         self._errors.clear()
+
+    def of_process(self, process: int) -> None:
+        """Count what comes as jobs of that process's revision."""
+        found = self._con.execute("SELECT revision FROM process WHERE id = ?", (process,)).fetchone()
+        self.revision = int(found[0]) if found else 0
 
     def insert(self, records: Sequence[Record], process: int) -> Inserted:
         """Insert `records` of the process with that row number (0: unknown)."""
+        self.of_process(process)
         best: dict[str, Record] = {}
         for record in records:
             other = best.get(record.id)
             if other is None or _RANK[STATUS_NUMBERS[record.status]] > _RANK[STATUS_NUMBERS[other.status]]:
                 best[record.id] = record
         rows: list[Row] = []
-        messages: list[str | None] = []
+        extras: list[tuple[Record, str | None]] = []
         for record in best.values():
             error = None
             message = None
@@ -75,22 +86,22 @@ class Inserter:
             if record.tags:
                 self.attempts.note(record)
             rows.append(to_row(record, self._names, process, error))
-            messages.append(message)
+            extras.append((record, message))
         found = self._con.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job'").fetchone()
         before = found[0] if found else 0
         new = self._con.executemany(_INSERT, rows).rowcount
         duplicates = len(records) - len(rows)
         if new == len(rows):
-            for row, message in zip(rows, messages, strict=True):
-                self._count(row, message)
+            for row, extra in zip(rows, extras, strict=True):
+                self._count(row, *extra)
             return Inserted(new, 0, duplicates)
         added = {row[0] for row in self._con.execute("SELECT id FROM job WHERE n > ?", (before,))}
         replaced = 0
-        for row, message in zip(rows, messages, strict=True):
+        for row, extra in zip(rows, extras, strict=True):
             if row[0] in added:
-                self._count(row, message)
+                self._count(row, *extra)
             elif self._replace(row):
-                self._count(row, message)
+                self._count(row, *extra)
                 replaced += 1
         return Inserted(new, replaced, len(rows) - new - replaced + duplicates)
 
@@ -108,13 +119,16 @@ class Inserter:
         """Take back the job in row `n`, which has ended otherwise."""
         self._con.execute("DELETE FROM job WHERE n = ?", (n,))
         if status == KILLED:
-            self.rollups.take_back_killed(start, action, queue)
+            self.rollups.take_back_killed(start, action, queue, self.revision)
         if error is not None:
             self.failures.uncount(error, start)
 
-    def _count(self, row: Row, message: str | None) -> None:
+    def _count(self, row: Row, record: Record, message: str | None) -> None:
         status = row[_STATUS]
         if status != RUNNING:
-            self.rollups.add(status, row[_START], row[_DURATION], row[_QUEUE_TIME], row[_ACTION], row[_QUEUE])
+            times = row[_START], row[_DURATION], row[_QUEUE_TIME]
+            self.rollups.add(status, *times, row[_ACTION], row[_QUEUE], self.revision)
+        if record.events and status != RUNNING:
+            self.events.add(record, row[_ACTION])
         if row[_ERROR] is not None:
             self._errors.append((row[_ERROR], row[_START], row[0], message or ""))

@@ -59,6 +59,7 @@ class LeftOut:
             queue_ns(record),
             self._names.number(record.action),
             self._names.number(record.queue),
+            self._inserter.revision,
             left_out=True,
         )
 

@@ -67,6 +67,12 @@ class Processes:
             return int(found[0])
         texts = [info.description.get(key) for key in ("host", "service", "environment", "revision")]
         numbers = [self._names.number(text if isinstance(text, str) else None) for text in texts]
+        if numbers[-1] and info.started_ns:
+            self._con.execute(
+                "INSERT INTO deploy(revision, service, first) VALUES(?,?,?)"
+                " ON CONFLICT DO UPDATE SET first = min(first, excluded.first)",
+                (numbers[-1], numbers[1], info.started_ns),
+            )
         return int(
             self._con.execute(
                 "INSERT INTO process(uid, pid, host, service, environment, revision, description, started, first_seen,"

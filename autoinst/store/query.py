@@ -1,35 +1,42 @@
-"""Questions to the store: jobs newest first, one job, totals over time, errors."""
+"""Questions about jobs: newest first, a page of them within a time, one job, a trace."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import sqlite3
+import time
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from autoinst.store.failures import HOUR_NS, ErrorGroup
-from autoinst.store.records import JOB_COLUMNS, STATUS_NUMBERS, from_row, pack_job_id
-from autoinst.store.rollups import COLUMNS, HOUR_MINUTES, MINUTE_NS, Cell, cell_of
+from autoinst.store import details
+from autoinst.store.conditions import Conditions
+from autoinst.store.records import JOB_COLUMNS, STATUS_NUMBERS, from_row, unpack_job_id
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from autoinst.record import Record
     from autoinst.store.processes import Processes
     from autoinst.store.records import Names
+    from autoinst.store.search import Search
 
 OK = STATUS_NUMBERS["ok"]
 ID_DIGITS = 32
-_START = 2  # where JOB_COLUMNS has it
+STEPS_A_LOOK = 2_000  # of SQLite's virtual machine between two looks at the clock
+FIRST_WINDOW_NS = 600 * 10**9
+WINDOW_GROWTH = 3
+MERGED = 20  # walks that are merged at most
+_START, _PROCESS, _JOB_ID, _DETAILS = 2, 9, 13, 14  # where JOB_COLUMNS has them
 
 
 @dataclass(slots=True, frozen=True)
 class JobFilter:
     """Which jobs: every given condition must hold. `limit` 0 means all; times in ns since the epoch.
 
-    `since_ns` is included, `until_ns` is not; `id_prefix` are hexadecimal digits; `error` an ErrorGroup's id.
+    `since_ns` is included, `until_ns` is not; `*` in `action` stands for any text; `id_prefix` are hexadecimal digits;
+    `error` an ErrorGroup's id; `before` are the start and cursor of a job that comes after those wanted.
     """
 
     limit: int = 50
@@ -43,68 +50,134 @@ class JobFilter:
     id_prefix: str | None = None
     error: int | None = None
     service: str | None = None
+    search: Search | None = None
+    before: tuple[int, int] | None = None
 
     def matches(self, record: Record) -> bool:
-        """Return whether `record` (one in flight, say) is asked for; `limit` and `error` are not looked at."""
+        """Return whether `record` (one in flight, say) is asked for; not by `limit`, `before` and `error`."""
         return (
             (not self.status or record.status in self.status)
             and (self.since_ns is None or record.started_ns >= self.since_ns)
             and (self.until_ns is None or record.started_ns < self.until_ns)
-            and (self.action is None or record.action == self.action)
+            and (self.action is None or fnmatchcase(record.action or "", glob(self.action)))
             and (self.queue is None or record.queue == self.queue)
             and (self.name is None or record.name == self.name)
             and (self.job_id is None or record.job_id == self.job_id)
             and (self.id_prefix is None or record.id.startswith(self.id_prefix))
             and (self.service is None or record.service == self.service)
+            and (self.search is None or self.search.matches(record))
         )
+
+
+class Page(NamedTuple):
+    """Some jobs, newest first; `before` is what JobFilter takes to go on, None where there is no more.
+
+    `complete` is false where time was up: then the jobs since `before` have been looked at.
+    """
+
+    records: list[Record]
+    before: tuple[int, int] | None
+    complete: bool
+
+
+def glob(pattern: str) -> str:
+    """Return a pattern in which only `*` is special as one of fnmatch."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def jobs(con: sqlite3.Connection, names: Names, processes: Processes, wanted: JobFilter) -> Iterator[Record]:
     """Yield the stored jobs that `wanted` asks for, newest start first."""
-    where: list[str] = []
-    values: list[Any] = []
-    for condition, text in (
-        ("action = ?", wanted.action),
-        ("queue = ?", wanted.queue),
-        ("site IN (SELECT id FROM site WHERE name = ?)", wanted.name),
-        ("process IN (SELECT id FROM process WHERE service = ?)", wanted.service),
-    ):
-        if text is not None:
-            number = names.find(text)
-            if not number:
-                return
-            where.append(condition)
-            values.append(number)
-    for condition, value in (
-        ("start >= ?", wanted.since_ns),
-        ("start < ?", wanted.until_ns),
-        ("job_id = ?", pack_job_id(wanted.job_id)),
-        ("error = ?", wanted.error),
-    ):
-        if value is not None:
-            where.append(condition)
-            values.append(value)
-    if wanted.id_prefix is not None:
-        where.append("id BETWEEN ? AND ?")
-        values.extend(_id_range(wanted.id_prefix))
-    limit = wanted.limit if wanted.limit > 0 else -1
-    # The planner knows nothing of how few jobs an id means: the plus keeps it from walking all by start.
-    order = "+start" if wanted.id_prefix is not None or wanted.job_id is not None else "start"
-    rows: Iterator[Any]
-    if wanted.status:
-        # One ordered walk a status, each on its index, merged.
-        walks = []
-        for status in sorted(wanted.status):
-            number = STATUS_NUMBERS.get(status, -1)
-            more = ["status = ?"] if number == OK else ["status = ?", "status <> 1"]
-            walks.append(_select(con, [*where, *more], [*values, number], order, limit))
-        rows = heapq.merge(*walks, key=lambda row: (row[_START], row[-1]), reverse=True)
-        if limit > 0:
-            rows = itertools.islice(rows, limit)
-    else:
-        rows = _select(con, where, values, order, limit)
+    rows = _fitting(_rows(con, names, wanted), wanted.search)
+    if wanted.limit > 0:
+        rows = itertools.islice(rows, wanted.limit)
     for row in rows:
-        yield from_row(row[:-1], names, processes.texts(row[9]))
+        yield from_row(row[:-1], names, processes.texts(row[_PROCESS]))
+
+
+def page(con: sqlite3.Connection, names: Names, processes: Processes, wanted: JobFilter, seconds: float) -> Page:
+    """Return `wanted.limit` jobs, looking for no more than `seconds`: window after window back in time."""
+    deadline = time.monotonic() + seconds
+    found: list[Any] = []
+    con.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_A_LOOK)
+    place = wanted.before
+    try:
+        for window in _windows(con, wanted):
+            for row in _rows(con, names, window):
+                at = (row[_START], row[-1])
+                if _fits(row, wanted.search):
+                    if len(found) == wanted.limit:
+                        return _page(found, names, processes, place, complete=True)
+                    found.append(row)
+                place = at
+                if time.monotonic() > deadline:
+                    return _page(found, names, processes, place, complete=False)
+            if window.since_ns is not None:
+                place = (window.since_ns, 0)
+    except sqlite3.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        con.set_progress_handler(None, 0)
+        return _page(found, names, processes, place, complete=False)
+    finally:
+        con.set_progress_handler(None, 0)
+    return _page(found, names, processes, None, complete=True)
+
+
+def _page(
+    rows: list[Any], names: Names, processes: Processes, before: tuple[int, int] | None, *, complete: bool
+) -> Page:
+    return Page([from_row(row[:-1], names, processes.texts(row[_PROCESS])) for row in rows], before, complete)
+
+
+def _windows(con: sqlite3.Connection, wanted: JobFilter) -> Iterator[JobFilter]:
+    """Yield `wanted` for stretches of time that grow, so that it is known how far a long search has come."""
+    search = wanted.search
+    if search is None or not (search.terms or search.details):
+        yield wanted
+        return
+    found = con.execute("SELECT min(start), max(start) FROM job").fetchone()
+    if found[0] is None:
+        return
+    first, last = found
+    bounds = [wanted.until_ns, search.until_ns, last + 1, wanted.before[0] + 1 if wanted.before else None]
+    until = min(bound for bound in bounds if bound is not None)
+    since = max(first, wanted.since_ns or first, search.since_ns or first)
+    size = FIRST_WINDOW_NS
+    while until > since:
+        start = max(since, until - size)
+        yield replace(wanted, since_ns=start, until_ns=until)
+        until, size = start, size * WINDOW_GROWTH
+
+
+def _fitting(rows: Iterator[Any], search: Search | None) -> Iterator[Any]:
+    return rows if search is None or not search.details else (row for row in rows if _fits(row, search))
+
+
+def _fits(row: Any, search: Search | None) -> bool:
+    if search is None or not search.details:
+        return True
+    blob = row[_DETAILS]
+    data = details.unpack(blob) if blob is not None else {}
+    job_id = unpack_job_id(row[_JOB_ID])
+    return all(term.fits_details(data, job_id) for term in search.details)
+
+
+def _rows(con: sqlite3.Connection, names: Names, wanted: JobFilter) -> Iterator[Any]:
+    """Yield rows of JOB_COLUMNS and n: one ordered walk along an index, or some of them merged."""
+    conditions = Conditions(con, names)
+    if not conditions.add_filter(wanted):
+        return iter(())
+    limit = wanted.limit if wanted.limit > 0 and not (wanted.search and wanted.search.details) else -1
+    few = conditions.few
+    walks = conditions.walks()
+    if few or len(walks) > MERGED:
+        walks = [conditions.all()]
+    # The planner knows nothing of how few jobs an id means: the plus keeps it from walking all by start.
+    order = "+start" if few else "start"
+    rows = [_select(con, where, values, order, limit + 1 if limit > 0 else -1) for where, values in walks]
+    if len(rows) == 1:
+        return rows[0]
+    return heapq.merge(*rows, key=lambda row: (row[_START], row[-1]), reverse=True)
 
 
 def _select(con: sqlite3.Connection, where: list[str], values: list[Any], order: str, limit: int) -> Iterator[Any]:
@@ -115,92 +188,30 @@ def _select(con: sqlite3.Connection, where: list[str], values: list[Any], order:
     )
 
 
-def _id_range(prefix: str) -> tuple[bytes, bytes]:
-    digits = prefix.lower()
-    if len(digits) > ID_DIGITS or digits.strip("0123456789abcdef"):
-        return b"\xff" * 17, b""
-    return bytes.fromhex(digits.ljust(ID_DIGITS, "0")), bytes.fromhex(digits.ljust(ID_DIGITS, "f"))
-
-
 def jobs_after(
     con: sqlite3.Connection, names: Names, processes: Processes, n: int, limit: int
 ) -> list[tuple[int, Record]]:
     """Return up to `limit` jobs stored after cursor `n`, oldest first, each with its own cursor value."""
     rows = con.execute(f"SELECT {JOB_COLUMNS}, n FROM job WHERE n > ? ORDER BY n LIMIT ?", (n, limit))  # noqa: S608
-    return [(row[-1], from_row(row[:-1], names, processes.texts(row[9]))) for row in rows]
+    return [(row[-1], from_row(row[:-1], names, processes.texts(row[_PROCESS]))) for row in rows]
 
 
-def cells(
-    con: sqlite3.Connection, names: Names, since_ns: int, until_ns: int, *, action: str | None = None
-) -> Iterator[tuple[int, str | None, str | None, Cell]]:
-    """Yield (start of the span, action, queue, totals) of the jobs started in the time asked for, to the minute.
-
-    Whole hours come as one span, what is left at both ends as minutes.
-    """
-    first, last = since_ns // MINUTE_NS, -(-until_ns // MINUTE_NS)
-    first_hour, last_hour = -(-first // HOUR_MINUTES), last // HOUR_MINUTES
-    spans: Iterable[tuple[str, int, int, int]]
-    if first_hour < last_hour:
-        spans = (
-            ("minute", first, first_hour * HOUR_MINUTES, MINUTE_NS),
-            ("hour", first_hour, last_hour, HOUR_NS),
-            ("minute", last_hour * HOUR_MINUTES, last, MINUTE_NS),
-        )
-    else:
-        spans = (("minute", first, last, MINUTE_NS),)
-    more, values = ("", []) if action is None else (" AND action = ?", [names.find(action) or -1])
-    for table, start, end, unit in spans:
-        for row in con.execute(
-            f"SELECT {COLUMNS} FROM {table} WHERE at >= ? AND at < ?{more} ORDER BY at",  # noqa: S608
-            [start, end, *values],
-        ):
-            yield row[0] * unit, names.text(row[1]), names.text(row[2]), cell_of(row)
-
-
-def series(
-    con: sqlite3.Connection, names: Names, since_ns: int, until_ns: int, *, step_ns: int, action: str | None = None
-) -> dict[int, Cell]:
-    """Return totals per step of `step_ns` (a multiple of a minute, below an hour exact to it), by start of the step."""
-    table, unit = ("hour", HOUR_NS) if step_ns % HOUR_NS == 0 else ("minute", MINUTE_NS)
-    more, values = ("", []) if action is None else (" AND action = ?", [names.find(action) or -1])
-    out: dict[int, Cell] = {}
-    for row in con.execute(
-        f"SELECT {COLUMNS} FROM {table} WHERE at >= ? AND at < ?{more}",  # noqa: S608
-        [since_ns // unit, -(-until_ns // unit), *values],
-    ):
-        at = row[0] * unit
-        out.setdefault(at - at % step_ns, Cell()).add(cell_of(row))
-    return dict(sorted(out.items()))
-
-
-def errors(con: sqlite3.Connection, names: Names, *, since_ns: int | None, limit: int) -> list[ErrorGroup]:
-    """Return error groups, the latest first."""
+def trace(con: sqlite3.Connection, names: Names, processes: Processes, trace_id: str, limit: int) -> list[Record]:
+    """Return the jobs of a trace, the first one first: its root and those that name it."""
+    key = bytes.fromhex(trace_id)
     rows = con.execute(
-        "SELECT id, fingerprint, class, message, action, frames, count, first, last, last_job FROM error"
-        " WHERE count > 0 AND last >= ? ORDER BY last DESC LIMIT ?",
-        (since_ns or 0, limit if limit > 0 else -1),
+        f"SELECT {JOB_COLUMNS} FROM job WHERE id = ? UNION ALL"  # noqa: S608
+        f" SELECT {JOB_COLUMNS} FROM job WHERE trace = ? AND trace IS NOT NULL ORDER BY start LIMIT ?",
+        (key, key, limit),
     )
-    return [
-        ErrorGroup(
-            row[0],
-            row[1].hex(),
-            row[2],
-            row[3],
-            names.text(row[4]),
-            json.loads(row[5]),
-            row[6],
-            row[7],
-            row[8],
-            row[9].hex(),
-        )
-        for row in rows
-    ]
+    return [from_row(row, names, processes.texts(row[_PROCESS])) for row in rows]
 
 
-def error_hours(con: sqlite3.Connection, group: int, since_ns: int) -> dict[int, int]:
-    """Return how often an error group occurred, by start of the hour."""
-    rows = con.execute(
-        "SELECT at, count FROM error_hour WHERE at >= ? AND error = ? AND count > 0 ORDER BY at",
-        (since_ns // HOUR_NS, group),
-    )
-    return {at * HOUR_NS: count for at, count in rows}
+def values(con: sqlite3.Connection, names: Names, key: str, limit: int) -> list[str]:
+    """Return the names in use for a key of the search language, none for one that has no list."""
+    tables = {"action": "site", "queue": "hour", "name": "site", "service": "process", "host": "process"}
+    tables |= {"environment": "process", "revision": "deploy"}
+    if key not in tables:
+        return []
+    rows = con.execute(f"SELECT DISTINCT {key} FROM {tables[key]} LIMIT ?", (limit,))  # noqa: S608 - from the table above
+    return sorted(text for row in rows if (text := names.text(row[0])))

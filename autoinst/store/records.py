@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoinst.record import Record
 from autoinst.spool.layout import STATUS_NAMES
+from autoinst.spool.tail import is_id
 from autoinst.store import details
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ INT64_MAX = 2**63 - 1
 
 JOB_COLUMNS = (
     "id, status, start, duration, queue_time, action, site, queue, attempts, process, thread, flags, error, job_id,"
-    " details"
+    " details, trace"
 )
 Row = tuple[Any, ...]
 
@@ -118,7 +119,15 @@ def to_row(record: Record, names: Names, process: int, error: int | None) -> Row
         error,
         pack_job_id(record.job_id),
         details.of_record(record),
+        trace_of(record),
     )
+
+
+def trace_of(record: Record) -> bytes | None:
+    """Return the trace a record belongs to as it is stored, None where it is its own."""
+    if record.trace_id is None or record.trace_id == record.id or not is_id(record.trace_id):
+        return None
+    return bytes.fromhex(record.trace_id)
 
 
 def queue_ns(record: Record) -> int | None:
@@ -130,7 +139,7 @@ def queue_ns(record: Record) -> int | None:
 
 def from_row(row: Row, names: Names, process: tuple[Any, ...]) -> Record:
     """Return the record of JOB_COLUMNS and of its process's pid, host, service, environment, revision (texts)."""
-    (ident, status, start, duration, queue_time, _, site, queue, attempts, _, thread, flags, _, job_id, blob) = row
+    (ident, status, start, duration, queue_time, _, site, queue, attempts, _, thread, flags, _, job_id, blob, _) = row
     record = Record(ident.hex(), STATUS_NAMES[status], start)
     action, record.class_name, record.method, namespace, name, record.rule = names.site_texts(site)
     record.action = action

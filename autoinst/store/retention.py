@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from autoinst.store.rollups import HOUR_MINUTES, MINUTE_NS
+from autoinst.store.rollups import HOUR_MINUTES, LEVELS, MINUTE_NS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -116,7 +116,7 @@ class Retention:
             con.executemany("DELETE FROM left_out WHERE arena = ?", [row for row in left if row[0] not in arenas])
             if cutoff is None:
                 return
-            con.execute("DELETE FROM minute WHERE at < ?", (cutoff // HOUR_NS * HOUR_MINUTES,))
+            self._forget_totals(cutoff // HOUR_NS)
             con.execute("DELETE FROM problem WHERE last < ?", (cutoff,))
             con.execute(
                 "DELETE FROM process WHERE ended < ? AND id NOT IN (SELECT process FROM job WHERE start < ?)",
@@ -132,8 +132,19 @@ class Retention:
         if limits.rollup_days is not None:
             hour = max(now_ns - int(limits.rollup_days * DAY_NS), 0) // HOUR_NS
             with self._transaction():
-                for table in ("hour", "error_hour"):
+                for table in ("hour", "error_hour", "release_hour"):
                     self._con.execute(f"DELETE FROM {table} WHERE at < ?", (hour,))  # noqa: S608
+                self._con.execute("DELETE FROM overall WHERE minutes = ? AND at < ?", (HOUR_MINUTES, hour))
+
+    def _forget_totals(self, hour: int) -> None:
+        """Remove the totals before `hour` (hours since the epoch) that are finer than hours."""
+        for table, minutes in LEVELS.items():
+            if minutes < HOUR_MINUTES:
+                at = hour * HOUR_MINUTES // minutes
+                self._con.execute(f"DELETE FROM {table} WHERE at < ?", (at,))  # noqa: S608
+                self._con.execute("DELETE FROM overall WHERE minutes = ? AND at < ?", (minutes, at))
+        self._con.execute("DELETE FROM event_hour WHERE at < ?", (hour,))
+        self._con.execute("DELETE FROM statement WHERE id NOT IN (SELECT statement FROM event_hour)")
 
     def _used(self) -> int:
         pages, free, size = (

@@ -1,4 +1,6 @@
-"""Minute and hour totals per action and queue: exact counts, and histograms of durations and queue times.
+"""Totals per action and queue by 1, 10 and 60 minutes: exact counts, and histograms of durations and queue times.
+
+`overall` has the same for all of them together, so that a chart reads few rows, and `release_hour` per revision.
 
 A job is counted in the minute it started in, as `--since` and the lists have it. Killed jobs are counted but not
 timed, so taking one back when its real end turns up leaves every other number right.
@@ -7,21 +9,21 @@ timed, so taking one back when its real end turns up leaves every other number r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoinst.store import histogram
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 MINUTE_NS = 60_000_000_000
 HOUR_MINUTES = 60
 INT64_MAX = 2**63 - 1
-COLUMNS = (
-    "at, action, queue, ok, error, ignored, killed, counted, counted_errors, sum, max, durations, queue_sum,"
-    " queue_times, left_out"
-)
+LEVELS = {"minute": 1, "ten": 10, "hour": 60}  # table -> minutes of one span
+VALUES = "ok, error, ignored, killed, counted, counted_errors, sum, max, durations, queue_sum, queue_times, left_out"
+COLUMNS = f"at, action, queue, {VALUES}"
+KEYS = 3  # columns of COLUMNS before VALUES
 _STATUS = {1: "ok", 2: "error", 3: "ignored", 4: "killed"}
 
 
@@ -85,7 +87,7 @@ class Cell:
         self.left_out += other.left_out
 
 
-Key = tuple[int, int, int]  # minute or hour since the epoch, action, queue (numbers of the table `name`)
+Key = tuple[int, ...]
 
 
 class Rollups:
@@ -94,7 +96,7 @@ class Rollups:
     def __init__(self, con: sqlite3.Connection) -> None:
         """Use `con`."""
         self._con = con
-        self._pending: dict[Key, Cell] = {}
+        self._pending: dict[Key, Cell] = {}  # by minute, action, queue and revision
 
     def forget(self) -> None:
         """Drop what is not stored yet, after a rollback."""
@@ -108,11 +110,12 @@ class Rollups:
         queue_ns: int | None,
         action: int,
         queue: int,
+        revision: int = 0,
         *,
         left_out: bool = False,
     ) -> None:
-        """Count a job that ended with `status` (layout's numbers)."""
-        cell = self._cell(start_ns, action, queue)
+        """Count a job that ended with `status` (layout's numbers); `action` and the rest are numbers of `name`."""
+        cell = _cell(self._pending, (start_ns // MINUTE_NS, action, queue, revision))
         cell.left_out += left_out
         if status == 1:
             cell.ok += 1
@@ -131,44 +134,83 @@ class Rollups:
             number = histogram.bucket(queue_ns)
             cell.queue_times[number] = cell.queue_times.get(number, 0) + 1
 
-    def take_back_killed(self, start_ns: int, action: int, queue: int) -> None:
+    def take_back_killed(self, start_ns: int, action: int, queue: int, revision: int = 0) -> None:
         """Uncount a job that was counted as killed."""
-        self._cell(start_ns, action, queue).killed -= 1
+        _cell(self._pending, (start_ns // MINUTE_NS, action, queue, revision)).killed -= 1
 
     def add_counted(self, at_ns: int, action: int, count: int, errors: int, sum_ns: int) -> None:
         """Add jobs that were only counted, noticed at `at_ns`."""
-        cell = self._cell(at_ns, action, 0)
+        cell = _cell(self._pending, (at_ns // MINUTE_NS, action, 0, 0))
         cell.counted += count
         cell.counted_errors += errors
         cell.sum_ns += sum_ns
 
-    def _cell(self, at_ns: int, action: int, queue: int) -> Cell:
-        key = (at_ns // MINUTE_NS, action, queue)
-        cell = self._pending.get(key)
-        if cell is None:
-            cell = self._pending[key] = Cell()
-        return cell
-
     def flush(self) -> None:
         """Add what was collected to the tables, within the transaction in progress."""
-        minutes, self._pending = self._pending, {}
-        hours: dict[Key, Cell] = {}
-        for (minute, action, queue), cell in minutes.items():
-            hours.setdefault((minute // HOUR_MINUTES, action, queue), Cell()).add(cell)
-        for table, cells in (("minute", minutes), ("hour", hours)):
-            rows = []
-            for key, cell in cells.items():
-                found = self._con.execute(
-                    f"SELECT {COLUMNS} FROM {table} WHERE at = ? AND action = ? AND queue = ?",  # noqa: S608
-                    key,
-                ).fetchone()
-                if found is not None:
-                    cell.add(cell_of(found))
-                rows.append((*key, *_values(cell)))
-            self._con.executemany(
-                f"INSERT OR REPLACE INTO {table}({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                rows,
-            )
+        pending, self._pending = self._pending, {}
+        minutes: dict[Key, Cell] = {}
+        releases: dict[Key, Cell] = {}
+        for (minute, action, queue, revision), cell in pending.items():
+            _cell(minutes, (minute, action, queue)).add(cell)
+            if revision:
+                _cell(releases, (minute // HOUR_MINUTES, revision, action)).add(cell)
+        by_level = spread(minutes)
+        for table, cells in by_level.items():
+            self.store(table, "at, action, queue", cells)
+        together: dict[Key, Cell] = {}
+        for table, size in LEVELS.items():
+            for (at, _, _), cell in by_level[table].items():
+                _cell(together, (size, at)).add(cell)
+        self.store("overall", "minutes, at", together)
+        self.store("release_hour", "at, revision, action", releases)
+
+    def store(self, table: str, keys: str, cells: dict[Key, Cell]) -> None:
+        """Add `cells` to the rows of `table` that have the same `keys`."""
+        where = " AND ".join(f"{key} = ?" for key in keys.split(", "))
+        marks = ",".join("?" * len(f"{keys}, {VALUES}".split(", ")))
+        rows = []
+        for key, cell in cells.items():
+            found = self._con.execute(f"SELECT {VALUES} FROM {table} WHERE {where}", key).fetchone()  # noqa: S608
+            total = cell
+            if found is not None:
+                total = cell_of(found)
+                total.add(cell)
+            rows.append((*key, *_values(total)))
+        self._con.executemany(f"INSERT OR REPLACE INTO {table}({keys}, {VALUES}) VALUES({marks})", rows)
+
+
+def spread(minutes: dict[Key, Cell]) -> dict[str, dict[Key, Cell]]:
+    """Return cells by (minute, action, queue) as the cells of each of LEVELS."""
+    out: dict[str, dict[Key, Cell]] = {table: {} for table in LEVELS}
+    out["minute"] = minutes
+    for table, finer in (("ten", "minute"), ("hour", "ten")):
+        factor = LEVELS[table] // LEVELS[finer]
+        for (at, action, queue), cell in out[finer].items():
+            _cell(out[table], (at // factor, action, queue)).add(cell)
+    return out
+
+
+def fill(con: sqlite3.Connection) -> None:
+    """Make `ten` and `overall` from the tables that version 1 had, within the transaction in progress."""
+    rollups = Rollups(con)
+    ten: dict[Key, Cell] = {}
+    together: dict[Key, Cell] = {}
+    for table in ("minute", "hour"):
+        for row in con.execute(f"SELECT {COLUMNS} FROM {table}"):  # noqa: S608
+            cell = cell_of(row[KEYS:])
+            _cell(together, (LEVELS[table], row[0])).add(cell)
+            if table == "minute":
+                _cell(together, (LEVELS["ten"], row[0] // LEVELS["ten"])).add(cell)
+                _cell(ten, (row[0] // LEVELS["ten"], row[1], row[2])).add(cell)
+    rollups.store("ten", "at, action, queue", ten)
+    rollups.store("overall", "minutes, at", together)
+
+
+def _cell(cells: dict[Key, Cell], key: Key) -> Cell:
+    cell = cells.get(key)
+    if cell is None:
+        cell = cells[key] = Cell()
+    return cell
 
 
 def _values(cell: Cell) -> tuple[int | bytes, ...]:
@@ -188,11 +230,10 @@ def _values(cell: Cell) -> tuple[int | bytes, ...]:
     )
 
 
-def cell_of(row: tuple[int, ...]) -> Cell:
-    """Return the totals of one row of COLUMNS."""
-    ok, error, ignored, killed, counted, counted_errors, total, largest, durations, queue_sum, queue_times, left_out = (
-        row[3:]
-    )
+def cell_of(values: Sequence[Any]) -> Cell:
+    """Return the totals of the columns VALUES."""
+    ok, error, ignored, killed, counted, counted_errors, total, largest, *rest = values
+    durations, queue_sum, queue_times, left_out = rest
     return Cell(
         ok,
         error,
@@ -202,9 +243,9 @@ def cell_of(row: tuple[int, ...]) -> Cell:
         counted_errors,
         total,
         largest,
-        histogram.unpack(durations),  # type: ignore[arg-type]
+        histogram.unpack(durations),
         queue_sum,
-        histogram.unpack(queue_times),  # type: ignore[arg-type]
+        histogram.unpack(queue_times),
         left_out,
     )
 

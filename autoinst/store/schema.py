@@ -76,6 +76,47 @@ ALTER TABLE hour ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE left_out(arena BLOB PRIMARY KEY, ids BLOB NOT NULL, seen INTEGER NOT NULL) WITHOUT ROWID
 """
 
+# `overall` are the totals of all actions and queues in spans of 1, 10 or 60 minutes; `at` counts spans everywhere.
+# `job.trace` is the trace a job belongs to where that is not its own: 16 bytes.
+_VERSION_3 = """
+ALTER TABLE job ADD COLUMN trace BLOB;
+CREATE INDEX job_by_trace ON job(trace) WHERE trace IS NOT NULL;
+
+CREATE TABLE ten(
+  at INTEGER, action INTEGER, queue INTEGER, ok INTEGER NOT NULL, error INTEGER NOT NULL, ignored INTEGER NOT NULL,
+  killed INTEGER NOT NULL, counted INTEGER NOT NULL, counted_errors INTEGER NOT NULL, sum INTEGER NOT NULL,
+  max INTEGER NOT NULL, durations BLOB NOT NULL, queue_sum INTEGER NOT NULL, queue_times BLOB NOT NULL,
+  left_out INTEGER NOT NULL,
+  PRIMARY KEY(at, action, queue)) WITHOUT ROWID;
+CREATE TABLE overall(
+  minutes INTEGER, at INTEGER, ok INTEGER NOT NULL, error INTEGER NOT NULL, ignored INTEGER NOT NULL,
+  killed INTEGER NOT NULL, counted INTEGER NOT NULL, counted_errors INTEGER NOT NULL, sum INTEGER NOT NULL,
+  max INTEGER NOT NULL, durations BLOB NOT NULL, queue_sum INTEGER NOT NULL, queue_times BLOB NOT NULL,
+  left_out INTEGER NOT NULL,
+  PRIMARY KEY(minutes, at)) WITHOUT ROWID;
+CREATE TABLE release_hour(
+  at INTEGER, revision INTEGER, action INTEGER, ok INTEGER NOT NULL, error INTEGER NOT NULL, ignored INTEGER NOT NULL,
+  killed INTEGER NOT NULL, counted INTEGER NOT NULL, counted_errors INTEGER NOT NULL, sum INTEGER NOT NULL,
+  max INTEGER NOT NULL, durations BLOB NOT NULL, queue_sum INTEGER NOT NULL, queue_times BLOB NOT NULL,
+  left_out INTEGER NOT NULL,
+  PRIMARY KEY(at, revision, action)) WITHOUT ROWID;
+
+CREATE TABLE deploy(
+  revision INTEGER, service INTEGER, first INTEGER NOT NULL, PRIMARY KEY(revision, service)) WITHOUT ROWID;
+CREATE INDEX deploy_by_first ON deploy(first);
+INSERT INTO deploy SELECT revision, service, min(started) FROM process WHERE revision <> 0 GROUP BY revision, service;
+
+CREATE TABLE statement(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, name TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE event_hour(
+  at INTEGER, action INTEGER, statement INTEGER, jobs INTEGER NOT NULL, count INTEGER NOT NULL, sum INTEGER NOT NULL,
+  self INTEGER NOT NULL, max INTEGER NOT NULL, repeats INTEGER NOT NULL, worst BLOB NOT NULL,
+  PRIMARY KEY(at, action, statement)) WITHOUT ROWID;
+
+CREATE TABLE incident(
+  error INTEGER PRIMARY KEY, state TEXT NOT NULL, changed INTEGER NOT NULL, count INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
 # The script at index i brings a database of PRAGMA user_version i to version i + 1.
-MIGRATIONS = (_VERSION_1, _VERSION_2)
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
 VERSION = len(MIGRATIONS)
+WITH_LEVELS = 3  # the first version that has the tables `ten` and `overall`

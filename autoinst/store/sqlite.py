@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from autoinst.errors import StoreError
-from autoinst.spool.tail import is_id
-from autoinst.store import query, schema
+from autoinst.store import incidents, rollups, schema
 from autoinst.store.insert import Inserted, Inserter
 from autoinst.store.leftout import LeftOut
-from autoinst.store.processes import Processes
-from autoinst.store.records import Names
+from autoinst.store.reader import CorruptStoreError, OutdatedStoreError, Reader, told_as_store_errors
 from autoinst.store.retention import Retention
 
 if TYPE_CHECKING:
@@ -24,28 +22,10 @@ if TYPE_CHECKING:
     from autoinst.record import Record
     from autoinst.store.failures import ErrorGroup
     from autoinst.store.processes import ProcessInfo
-    from autoinst.store.query import JobFilter
     from autoinst.store.retention import Forgotten, Limits
-    from autoinst.store.rollups import Cell
 
 BUSY_SECONDS = 10.0
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
-_CORRUPT_CODES = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
-_CORRUPT_WORDS = ("malformed", "not a database", "unsupported file format")
-
-
-class CorruptStoreError(StoreError):
-    """The database file is damaged; `set_aside` and open anew."""
-
-
-class Problem(NamedTuple):
-    """Something that went wrong in the reading half, for `doctor`; times in ns since the epoch."""
-
-    kind: str
-    detail: str
-    times: int
-    first_ns: int
-    last_ns: int
 
 
 class Counted(NamedTuple):
@@ -57,25 +37,26 @@ class Counted(NamedTuple):
     sum_ns: int
 
 
-class Store:
+class Store(Reader):
     """An open store. Writes happen inside `with store.transaction():`; all methods raise StoreError."""
 
-    def __init__(self, path: str, *, readonly: bool = False, timeout: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, path: str, *, readonly: bool = False, timeout: float = BUSY_SECONDS, any_thread: bool = False
+    ) -> None:
         """Open the database `path`, made or brought to this version unless `readonly`.
 
-        `timeout` are the seconds to wait for a lock. Raises StoreError, CorruptStoreError.
+        `timeout` are the seconds to wait for a lock; with `any_thread` threads may use it one after the other.
+        Raises StoreError, OutdatedStoreError, CorruptStoreError.
         """
-        self.path = path
-        with self._errors():
-            self._con = _connect(path, readonly=readonly, timeout=timeout)
+        with told_as_store_errors(path):
+            con = _connect(path, readonly=readonly, timeout=timeout, any_thread=any_thread)
         try:
-            with self._errors():
-                _prepare(self._con, path, readonly=readonly)
+            with told_as_store_errors(path):
+                _prepare(con, path, readonly=readonly)
         except StoreError:
-            self._con.close()
+            con.close()
             raise
-        self._names = Names(self._con)
-        self._processes = Processes(self._con, self._names)
+        super().__init__(con, path)
         self._inserter = Inserter(self._con, self._names)
         self._left_out = LeftOut(self._con, self._names, self._inserter)
 
@@ -86,20 +67,6 @@ class Store:
     def __exit__(self, *_: object) -> None:
         """Close the store."""
         self.close()
-
-    def close(self) -> None:
-        """Close the database."""
-        with self._errors():
-            self._con.close()
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if is_corrupt(error):
-                raise CorruptStoreError(f"{self.path}: {error}") from error
-            raise StoreError(f"{self.path}: {error}") from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -174,11 +141,12 @@ class Store:
             added += delta[0]
         return added
 
-    def count_left_out(self, arena_uid: bytes, records: Sequence[Record], *, freed: bool) -> int:
-        """Count jobs of which no record is kept, each once; returns how many were new.
+    def count_left_out(self, arena_uid: bytes, records: Sequence[Record], process: int, *, freed: bool) -> int:
+        """Count jobs of that process of which no record is kept, each once; returns how many were new.
 
         `freed`: the slots of all that were given before are free again, so that none of them can come another time.
         """
+        self._inserter.of_process(process)
         return self._left_out.count(arena_uid, records, time.time_ns(), freed=freed)
 
     def note_problem(self, kind: str, detail: str, count: int = 1) -> None:
@@ -197,6 +165,10 @@ class Store:
             "INSERT INTO suspect(arena, checksum, since) VALUES(?,?,?)", [(uid, *row) for uid, row in suspects.items()]
         )
 
+    def set_error_state(self, group: ErrorGroup, state: str) -> None:
+        """Put an error group into one of failures.STATES; raises ValueError for another."""
+        incidents.set_state(self._con, group, state, time.time_ns())
+
     def set_cursor(self, exporter: str, n: int) -> None:
         """Note that an exporter has sent all jobs up to cursor `n`."""
         self._con.execute("INSERT OR REPLACE INTO cursor(exporter, n) VALUES(?,?)", (exporter, n))
@@ -204,104 +176,15 @@ class Store:
     def forget(self, limits: Limits, now_ns: int, arenas: Collection[bytes] = (), *, batches: int = 1000) -> Forgotten:
         """Remove jobs beyond `limits`, see Retention.apply; not inside a transaction."""
         with self._errors():
-            return Retention(self._con, self.transaction).apply(limits, now_ns, arenas, batches)
+            try:
+                return Retention(self._con, self.transaction).apply(limits, now_ns, arenas, batches)
+            finally:
+                self._inserter.forget()  # it remembers numbers of rows that may be gone
 
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the database file and empty the log; not inside a transaction."""
         with self._errors():
             self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    # -- reading -----------------------------------------------------------------------------------------------
-
-    def last_seen(self, process_uid: bytes) -> int | None:
-        """Return when a process was last known alive, ns since the epoch."""
-        with self._errors():
-            return self._processes.last_seen(process_uid)
-
-    def suspects(self) -> dict[bytes, tuple[int, int]]:
-        """Return what `set_suspects` kept."""
-        with self._errors():
-            return {row[0]: (row[1], row[2]) for row in self._con.execute("SELECT arena, checksum, since FROM suspect")}
-
-    def jobs(self, wanted: JobFilter) -> Iterator[Record]:
-        """Yield stored jobs, newest first."""
-        with self._errors():
-            yield from query.jobs(self._con, self._names, self._processes, wanted)
-
-    def job(self, record_id: str) -> Record | None:
-        """Return the job with that id of 32 hexadecimal digits."""
-        if not is_id(record_id):
-            return None
-        return next(self.jobs(query.JobFilter(limit=1, id_prefix=record_id)), None)
-
-    def jobs_after(self, n: int, limit: int = 1000) -> list[tuple[int, Record]]:
-        """Return jobs stored after cursor `n` in the order of storing, each with its cursor."""
-        with self._errors():
-            return query.jobs_after(self._con, self._names, self._processes, n, limit)
-
-    def cursor(self, exporter: str) -> int:
-        """Return the exporter's cursor, 0 at first."""
-        with self._errors():
-            found = self._con.execute("SELECT n FROM cursor WHERE exporter = ?", (exporter,)).fetchone()
-            return int(found[0]) if found else 0
-
-    def count(self) -> int:
-        """Return how many jobs are stored (not counting those that were only counted)."""
-        with self._errors():
-            return int(self._con.execute("SELECT count(*) FROM job").fetchone()[0])
-
-    def totals(self, since_ns: int, until_ns: int) -> dict[str | None, Cell]:
-        """Return totals per action of the jobs started in that time, to the minute."""
-        return self._grouped(since_ns, until_ns, 1)
-
-    def queue_totals(self, since_ns: int, until_ns: int) -> dict[str | None, Cell]:
-        """Return totals per queue of the jobs started in that time, to the minute."""
-        return self._grouped(since_ns, until_ns, 2)
-
-    def _grouped(self, since_ns: int, until_ns: int, key: int) -> dict[str | None, Cell]:
-        out: dict[str | None, Cell] = {}
-        with self._errors():
-            for row in query.cells(self._con, self._names, since_ns, until_ns):
-                group: Any = row[key]
-                if group in out:
-                    out[group].add(row[3])
-                else:
-                    out[group] = row[3]
-        return out
-
-    def series(self, since_ns: int, until_ns: int, *, step_ns: int, action: str | None = None) -> dict[int, Cell]:
-        """Return totals per step of whole minutes or hours, by start of the step."""
-        with self._errors():
-            return query.series(self._con, self._names, since_ns, until_ns, step_ns=step_ns, action=action)
-
-    def errors(self, *, since_ns: int | None = None, limit: int = 50) -> list[ErrorGroup]:
-        """Return errors by fingerprint, the latest first."""
-        with self._errors():
-            return query.errors(self._con, self._names, since_ns=since_ns, limit=limit)
-
-    def error_hours(self, group: int, since_ns: int) -> dict[int, int]:
-        """Return how often an error group occurred, by start of the hour."""
-        with self._errors():
-            return query.error_hours(self._con, group, since_ns)
-
-    def processes(self, *, living: bool | None = None, limit: int = 200) -> list[Any]:
-        """Return processes, the last seen first; `living` chooses those that have (not) ended."""
-        with self._errors():
-            return self._processes.list(living=living, limit=limit)
-
-    def problems(self) -> list[Problem]:
-        """Return what went wrong, the latest first."""
-        with self._errors():
-            rows = self._con.execute("SELECT kind, detail, count, first, last FROM problem ORDER BY last DESC")
-            return [Problem(*row) for row in rows]
-
-
-def is_corrupt(error: sqlite3.Error) -> bool:
-    """Return whether `error` says that the file is damaged or no database."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF in _CORRUPT_CODES
-    return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _CORRUPT_WORDS)
 
 
 def set_aside(path: str) -> str:
@@ -332,7 +215,7 @@ def open_repaired(path: str, *, timeout: float = BUSY_SECONDS) -> tuple[Store, s
         return store, aside
 
 
-def _connect(path: str, *, readonly: bool, timeout: float) -> sqlite3.Connection:
+def _connect(path: str, *, readonly: bool, timeout: float, any_thread: bool) -> sqlite3.Connection:
     if readonly:
         uri = f"file:{quote(path)}?mode=ro"
     else:
@@ -340,7 +223,7 @@ def _connect(path: str, *, readonly: bool, timeout: float) -> sqlite3.Connection
         # SQLite would make it as the umask says; its companions take over the mode.
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout)
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=not any_thread)
 
 
 def _prepare(con: sqlite3.Connection, path: str, *, readonly: bool) -> None:
@@ -353,7 +236,9 @@ def _prepare(con: sqlite3.Connection, path: str, *, readonly: bool) -> None:
         raise StoreError(f"{path}: a database, but not autoinst's")
     if readonly:
         if version != schema.VERSION:
-            raise StoreError(f"{path}: version {version}, to be brought to {schema.VERSION} by whoever may write it")
+            raise OutdatedStoreError(
+                f"{path}: version {version}, to be brought to {schema.VERSION} by whoever may write it"
+            )
         return
     if empty:
         con.execute("PRAGMA page_size = 8192")
@@ -374,6 +259,8 @@ def _migrate(con: sqlite3.Connection) -> None:
         for script in schema.MIGRATIONS[version:]:
             for statement in script.split(";"):
                 con.execute(statement)
+        if 0 < version < schema.WITH_LEVELS:
+            rollups.fill(con)
         con.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         con.execute(f"PRAGMA user_version = {schema.VERSION}")
         con.execute("COMMIT")
