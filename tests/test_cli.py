@@ -302,7 +302,7 @@ def test_doctor_names_what_needs_attention(
     attention = "\n".join(found["attention"])
     assert "problem(s) in the rules" in attention
     assert "1 file(s) could not be read" in attention
-    assert "7 job(s) came faster" in attention
+    assert "7 job(s) found no room" in attention
     assert "torn: something torn" in attention
     assert found["counted"] == [{"action": "shop.jobs.Mailer#perform", "jobs": 7, "errors": 2}]
     assert cli.main(["doctor"]) == 1

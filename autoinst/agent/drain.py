@@ -136,8 +136,7 @@ class Drain:
             self.notes.append(f"the store was damaged and is now {aside}")
         self._judge.suspects = {uid: Suspicion(*row) for uid, row in self.store.suspects().items()}
         self._suspects_kept = dict(self._judge.suspects)
-        for source in self._intake.sources.values():
-            source.forget_store()
+        self._intake.forget_store()
         return self.store
 
     def step(self) -> Counts:
@@ -194,11 +193,24 @@ class Drain:
             if size >= COMMIT_LIMIT:
                 self._commit(store, group, counts)
                 group, size = [], 0
+        self._store_tally(store, counts)
         self._commit(store, group, counts)
         self._note_the_living(store)
         counts.quarantined, intake.quarantined = intake.quarantined, 0
         counts.arenas = len(intake.sources)
         return counts
+
+    def _store_tally(self, store: Store, counts: Counts) -> None:
+        told = self._intake.take_tally()
+        if told is None:
+            return
+        try:
+            with store.transaction():
+                counts.counted += store.set_counted(told.uid, told.rows)
+        except BaseException:
+            told.close()
+            raise
+        self._intake.tallied(told)
 
     def _commit(self, store: Store, group: list[Taken], counts: Counts) -> None:
         """Store what was read in one transaction; then, and only then, give slots back and unlink."""

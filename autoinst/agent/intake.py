@@ -9,11 +9,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from autoinst.agent import tally
 from autoinst.config import make_private
 from autoinst.errors import HomeError, SpoolError
 from autoinst.spool.header import NewerArenaError, open_private
 from autoinst.spool.owner import ARENA_NAME, Life, is_own, lease_held
 from autoinst.spool.reader import Arena
+from autoinst.spool.tally import NAME
 
 if TYPE_CHECKING:
     from autoinst.agent.deaths import Deaths
@@ -85,6 +87,7 @@ class Intake:
         self.quarantined = 0
         self._deaths = deaths
         self._skipped: set[str] = set()
+        self._tally: tuple[bytes, int] | None = None  # uid and checksum of what is stored of it
 
     def close(self) -> None:
         """Unmap all arenas and forget them."""
@@ -118,7 +121,8 @@ class Intake:
     def uids(self) -> set[bytes]:
         """Return the uids of all arenas, as their names say them."""
         names = (ARENA_NAME.fullmatch(os.path.basename(path)) for path in (*self.sources, *self._skipped))
-        return {bytes.fromhex(name[2]) for name in names if name}
+        found = {bytes.fromhex(name[2]) for name in names if name}
+        return found | {self._tally[0]} if self._tally else found
 
     def drop(self, path: str) -> None:
         """Forget an arena that is gone."""
@@ -154,6 +158,32 @@ class Intake:
         if len(self.sources) > OPEN_LIMIT:
             source.close()
         return None
+
+    def take_tally(self) -> tally.Told | None:
+        """Return what the processes without arenas have counted, if that is new; `tallied` follows."""
+        path = os.path.join(self.spool, NAME)
+        for name in (path + tally.TAKEN, path):  # the first was left by a leader that was killed
+            try:
+                told = tally.read(name, self._tally[1] if self._tally else None)
+            except SpoolError as error:
+                self._quarantine(name, str(error))
+            except OSError as error:
+                self.problems.append(f"{name}: {error.strerror}")
+            else:
+                if told is not None or os.path.lexists(path + tally.TAKEN):
+                    return told
+        return None
+
+    def tallied(self, told: tally.Told) -> None:
+        """Note that what the tally said is stored, and remove it where nobody counts in it any more."""
+        told.close(remove=True)
+        self._tally = None if told.last else (told.uid, told.checksum)
+
+    def forget_store(self) -> None:
+        """Make everything count as new, for a store that knows nothing of it."""
+        for source in self.sources.values():
+            source.forget_store()
+        self._tally = None
 
     def _open(self, source: Source) -> Arena | None:
         path = source.path

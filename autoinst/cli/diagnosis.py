@@ -197,7 +197,7 @@ def spool_facts(config: Config, attention: list[str]) -> dict[str, Any]:
     last = int(modified(os.path.join(config.spool, FULL_NAME)) * 1e9)
     if time.time_ns() - last < FULL_TOLD_NS:
         attention.append(
-            f"the spool was full, last at {rfc3339(last)}, and new processes kept no jobs:"
+            f"the spool was full, last at {rfc3339(last)}, and new processes only counted their jobs:"
             " have `autoinst agent` run, or raise AUTOINST_SPOOL_MAX"
         )
     taken = sum(size(os.path.join(config.spool, name)) for name in arenas)
@@ -221,7 +221,7 @@ def store_facts(store: Store, rules: RuleSet, attention: list[str]) -> dict[str,
     ]
     if counted:
         total = sum(row["jobs"] for row in counted)
-        attention.append(f"{total} job(s) came faster than they could be stored and were only counted")
+        attention.append(f"{total} job(s) found no room in the spool and were only counted")
     problems = [
         {
             "kind": problem.kind,

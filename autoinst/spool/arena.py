@@ -71,12 +71,16 @@ class Arena:
         self.path = os.path.join(folder, f"{pid}-{self.uid.hex()}.arena")
         size = self.slots_offset + slots * layout.SLOT_SIZE
         new = self.path + ".new"
-        self.fd = _open_high(new)
+        low = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            self.fd = move_high(low)
+        except OSError:
+            os.unlink(new)
+            raise
         try:
             os.posix_fallocate(self.fd, 0, size)
-            found = os.fstat(self.fd)
-            self._file = found.st_dev, found.st_ino
-            self.mm, self._mapped_fd = _map(self.fd, size)
+            self._file = file_of(self.fd)
+            self.mm, self._mapped_fd = map_part(self.fd, size)
             # After the mapping: to close any descriptor of the file gives the lease up.
             fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._write_header(pid, number, process_uid, description)
@@ -123,17 +127,7 @@ class Arena:
 
     def abandon(self) -> None:
         """Close a forked child's copy of its parent's descriptor, unless the program has used its number anew."""
-        if self._is_ours(self.fd):
-            os.close(self.fd)
-        if self._mapped_fd is not None and not self._is_ours(self._mapped_fd):
-            _never_freed.append(self.mm)  # it would close that number
-
-    def _is_ours(self, fd: int) -> bool:
-        try:
-            found = os.fstat(fd)
-        except OSError:  # the program closed it, as daemons do
-            return False
-        return (found.st_dev, found.st_ino) == self._file
+        abandon(self._file, self.fd, self._mapped_fd, self.mm)
 
     def intern(self, text: str, reserve: int = 0) -> int:
         """Return the id of `text` in this arena's table, adding it while over `reserve` bytes stay free; else 0."""
@@ -184,27 +178,46 @@ def _longest(description: dict[str, Any]) -> str:
     return max(description, key=lambda key: len(marshal.dumps(description[key], 2)))
 
 
-def _open_high(path: str) -> int:
-    low = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    for least in (HIGH_DESCRIPTOR, STANDARD_DESCRIPTORS):  # the limit may be lower than the first
-        try:
-            high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, least)
-        except OSError:
-            continue
+def move_high(low: int) -> int:
+    """Return a descriptor of a number the program does not count on for the file `low`, which is closed.
+
+    Raises OSError (EMFILE).
+    """
+    try:
+        for least in (HIGH_DESCRIPTOR, STANDARD_DESCRIPTORS):  # the limit may be lower than the first
+            try:
+                return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, least)
+            except OSError:
+                continue
+    finally:
         os.close(low)
-        return high
-    os.close(low)
-    os.unlink(path)
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-def _map(fd: int, size: int) -> tuple[mmap.mmap, int | None]:
-    """Return a mapping of `fd` and the descriptor that it keeps for itself, which it takes at the lowest free number.
+def file_of(fd: int) -> tuple[int, int] | None:
+    """Return what tells the file of `fd` from all others, None where the program closed it, as daemons do."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
-    There is none on 3.13+. Raises OSError.
+
+def abandon(file: tuple[int, int] | None, fd: int, mapped_fd: int | None, mm: mmap.mmap) -> None:
+    """Close a forked child's copy of `fd`, unless the program has used its number for another file than `file`."""
+    if file_of(fd) == file:
+        os.close(fd)
+    if mapped_fd is not None and file_of(mapped_fd) != file:
+        _never_freed.append(mm)  # it would close that number
+
+
+def map_part(fd: int, size: int, offset: int = 0) -> tuple[mmap.mmap, int | None]:
+    """Return a mapping of part of `fd` and the descriptor that it keeps for itself, which takes the lowest free number.
+
+    There is none on 3.13+. Locks on the file are given up by this. Raises OSError.
     """
     if sys.version_info >= (3, 13):
-        return mmap.mmap(fd, size, trackfd=False), None
+        return mmap.mmap(fd, size, offset=offset, trackfd=False), None
     held: list[int] = []
     try:
         number = os.dup(fd)
@@ -212,7 +225,7 @@ def _map(fd: int, size: int) -> tuple[mmap.mmap, int | None]:
             held.append(number)
             number = os.dup(fd)
         os.close(number)
-        return mmap.mmap(fd, size), number
+        return mmap.mmap(fd, size, offset=offset), number
     finally:
         for other in held:
             os.close(other)

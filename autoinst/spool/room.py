@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 
+SMALL = 32 * 1024  # a first arena's slots, and less
 SAMPLES = 256  # arenas whose size is asked for; more are reckoned from these
+LARGE_FOLDER = 262_144  # bytes of a folder itself, some thousand files: to list it takes milliseconds,
+LOOKERS = 16  # so one process in so many looks, and the others heed the mark it leaves for so long
+MARK_SECONDS = 2.0
 FULL_NAME = "full"  # of the mark, in the spool, that says since when and until when arenas were refused
 
 
@@ -19,16 +24,31 @@ def check(folder: str, wanted: int, limit: int) -> None:
     """
     if not limit:
         return
+    if wanted <= SMALL and os.stat(folder).st_size > LARGE_FOLDER and os.getpid() % LOOKERS:
+        if _marked(folder):
+            raise SpoolFullError(f"{folder} was full a moment ago")
+        return
     taken = used(folder)
     if taken + wanted <= limit:
         return
+    _mark(folder)
+    raise SpoolFullError(f"{folder} takes {taken} of {limit} bytes")
+
+
+def _marked(folder: str) -> bool:
+    try:
+        return abs(time.time() - os.stat(os.path.join(folder, FULL_NAME)).st_mtime) < MARK_SECONDS
+    except OSError:
+        return False
+
+
+def _mark(folder: str) -> None:
     try:
         fd = os.open(os.path.join(folder, FULL_NAME), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         os.utime(fd)
         os.close(fd)
     except OSError:  # then the error says it alone
-        pass
-    raise SpoolFullError(f"{folder} takes {taken} of {limit} bytes")
+        return
 
 
 def used(folder: str) -> int:

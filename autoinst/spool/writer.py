@@ -167,6 +167,8 @@ class Spool:
             # The program goes on, and its jobs are counted.
             self._retry_at = now + RETRY_SECONDS
             self.problem = f"{type(error).__name__}: {error}"
+            if not number:
+                self._share_tally()
             return
         self.problem = None
         self.arenas.append(arena)
@@ -175,6 +177,18 @@ class Spool:
         base = number << OFFSET_BITS
         first = arena.slots_offset
         self._free.extend(range(base + first, base + first + arena.slots * layout.SLOT_SIZE, layout.SLOT_SIZE))
+
+    def _share_tally(self) -> None:
+        try:
+            self.overflow.share(self.folder, self.uid)
+        except (OSError, ValueError):  # no folder, a full disk: counted in memory, and entered when there is an arena
+            return
+
+    def abandon(self) -> None:
+        """Leave all that is the parent's alone, in a forked child."""
+        for arena in self.arenas:
+            arena.abandon()
+        self.overflow.abandon()
 
     def begin(self, seq: int, start_ns: int, queue_time: float, head: Head, tail: bytes) -> Slot | None:
         """Claim a slot and mark it RUNNING with what is known of the job; None where it can only be counted.

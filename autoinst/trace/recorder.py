@@ -94,11 +94,10 @@ class Recorder:
         node = current.get()
         if node is not None:
             (node.transaction or node).forked()
-        arenas = self.spool.arenas
+        inherited = self.spool
         self.generation += 1
         self.spool = Spool(self.config.spool, self.description, self.config.spool_limit)
-        for arena in arenas:
-            arena.abandon()
+        inherited.abandon()
 
 
 def _cgroup() -> str | None:
