@@ -186,6 +186,18 @@ def test_torn_records_are_counted_and_reported(home):
     assert [kind for kind, _ in problems(home)] == ["torn"]
 
 
+def test_absurd_counts_do_not_stop_the_drain(home):
+    for _ in range(3):
+        builder = dead()
+        builder.put(0)
+        for row in range(64):
+            builder.overflow(row, f"a{row}#b", 2**64 - 1, 2**64 - 1, 2**64 - 1)
+        builder.write(spool(home))
+    counts = drain_once(home)
+    assert counts is not None
+    assert counts.stored == 3
+
+
 def test_a_restarted_machine_is_said_so(home):
     builder = ArenaBuilder(boot_id=b"another boot....")
     builder.put(0, state=layout.RUNNING, status=layout.UNSET)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from autoinst.spool import process
 from autoinst.spool.header import open_private
+from autoinst.spool.reader import MAX_COUNT
 from autoinst.spool.tally import BLOCK, COUNTS, LENGTH_AT, MAX_BYTES, NAME_AT, NAME_ROOM, OWNER, ROWS
 from autoinst.store.sqlite import Counted
 
@@ -95,7 +96,7 @@ def _rows(data: bytes) -> list[Counted]:
     for at in range(0, len(data), BLOCK):
         for row in ROWS:
             counts = COUNTS.unpack_from(data, at + row)
-            if counts[0]:
+            if 0 < counts[0] <= MAX_COUNT:
                 name = at + row + NAME_AT
                 size = min(data[at + row + LENGTH_AT], NAME_ROOM)
                 action = data[name : name + size].decode("utf-8", "backslashreplace") or None

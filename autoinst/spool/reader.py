@@ -16,6 +16,7 @@ from autoinst.spool import layout, tail
 from autoinst.spool.header import checked_size, open_private, read_header
 
 STATUS_RETRIES = 20
+MAX_COUNT = 2**40  # jobs one entry may have counted; more is damage, and sums have to fit the store's 64 bits
 
 _STATE = layout.STATE_OFFSET
 _BODY = layout.BODY.size
@@ -150,7 +151,8 @@ class Arena:
         for number, _, _, count, errors, sum_ns in layout.OVERFLOW.iter_unpack(self.overflow_bytes()):
             if number and count:
                 action = None if number == layout.OVERFLOW_REST else self._name(number)
-                found.append(Overflow(action, min(count, 2**63 - 1), min(errors, count), min(sum_ns, 2**63 - 1)))
+                jobs = min(count, MAX_COUNT)
+                found.append(Overflow(action, jobs, min(errors, jobs), min(sum_ns, 2**63 - 1)))
         return found
 
     def states(self) -> bytes:
