@@ -5,6 +5,7 @@ Precedence everywhere: command-line flag, AUTOINST_* variable, rules file, defau
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 
@@ -20,6 +21,8 @@ SPOOL_NAME = "spool"
 STORE_NAME = "store.sqlite3"
 MAX_DIGITS = 15  # of a size
 SPOOL_MAX = 1024**3
+# The interpreter's own lock, taken before gevent or eventlet put theirs in its place: native threads meet at it too.
+new_lock = _thread.allocate_lock
 OFF_WORDS = frozenset({"0", "false", "no", "off"})
 
 

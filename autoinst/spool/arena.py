@@ -10,8 +10,8 @@ import os
 import sys
 import time
 import zlib
-from _thread import allocate_lock
 
+from autoinst.config import new_lock
 from autoinst.spool import layout, process
 
 TYPE_CHECKING = False
@@ -65,7 +65,7 @@ class Arena:
         self.heads: dict[Any, bytes] = {}  # the writer's packed combinations of interned texts
         self._intern_next = layout.INTERN_OFFSET + layout.INTERN_COUNT.size
         self._intern_end = self.slots_offset
-        self._lock = allocate_lock()
+        self._lock = new_lock()
         self.crowded = False  # a text other than a thread's name found no room
         pid = os.getpid()
         self.path = os.path.join(folder, f"{pid}-{self.uid.hex()}.arena")

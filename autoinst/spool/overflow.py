@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
-
+from autoinst.config import new_lock
 from autoinst.spool import layout
 
 TYPE_CHECKING = False
@@ -25,7 +24,7 @@ class Overflow:
         self._tally: Tally | None = None
         self._early: dict[str, tuple[int, int, int]] = {}
         self._rows: dict[str, int] = {}
-        self._lock = allocate_lock()
+        self._lock = new_lock()
 
     def attach(self, arena: Arena) -> None:
         """Count in `arena` from now on."""

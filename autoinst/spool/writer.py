@@ -10,11 +10,10 @@ import marshal
 import os
 import time
 import zlib
-from _thread import allocate_lock
 from itertools import count
 from struct import Struct
 
-from autoinst.config import SPOOL_MAX
+from autoinst.config import SPOOL_MAX, new_lock
 from autoinst.errors import HomeError
 from autoinst.spool import layout, room
 from autoinst.spool.arena import Arena
@@ -86,8 +85,8 @@ class Spool:
         self._describe = describe
         self._free: deque[int] = deque()
         self._finished: deque[int] = deque()
-        self._refill_lock = allocate_lock()
-        self._grow_lock = allocate_lock()
+        self._refill_lock = new_lock()
+        self._grow_lock = new_lock()
         self._retry_at = 0.0
 
     def uid_of(self, slot: Slot) -> bytes:
