@@ -47,8 +47,10 @@ lock: $(READY) ## Renew requirements/ from pyproject.toml
 bench: $(READY) ## Measure (side by side, never part of the tests)
 	@for bench in $(filter-out benchmarks/cpython_tests.py,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
 
-kill: $(READY) ## Kill processes in every way there is and count what survived
+kill: $(READY) ## Kill processes, damage files and flood the spool on every Python found, and count what survived (an hour)
 	$(BIN)/python -m pytest -m kill
+	$(BIN)/python scripts/pythons.py fetch 3.14 3.15
+	$(BIN)/python scripts/kill.py
 
 transparency: $(READY) ## Compare programs with and without autoinst, CPython's own tests on every Python found among them
 	$(BIN)/python -m pytest -m transparency

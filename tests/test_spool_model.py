@@ -16,7 +16,6 @@ import tempfile
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -375,7 +374,6 @@ def test_a_reader_sees_what_the_process_did() -> None:
     run_state_machine_as_test(SpoolMachine, settings=STORY)
 
 
-@pytest.mark.kill
-@pytest.mark.timeout(3600)
-def test_a_reader_sees_what_the_process_did_in_many_long_stories() -> None:
-    run_state_machine_as_test(SpoolMachine, settings=settings(STORY, max_examples=1500, stateful_step_count=100))
+def tell(stories: int, steps: int) -> None:
+    """Try so many stories of so many steps; `make kill` asks for more of them than the tests."""
+    run_state_machine_as_test(SpoolMachine, settings=settings(STORY, max_examples=stories, stateful_step_count=steps))

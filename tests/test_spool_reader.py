@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import marshal
 import math
 import os
@@ -131,6 +132,22 @@ def test_a_tail_gives_exception_events_and_the_rest():
     assert out["args"] == [1, "x\\xff", {"a": [None, 2.5]}]
     assert (out["kwargs"], out["tags"], out["params"], out["env"]) == ({"k": True}, {"t": "v"}, {"p": 1}, {"LANG": "C"})
     assert (out["trace_id"], out["parent_span_id"], out["dropped_events"]) == ("ab" * 16, "cd" * 8, 4)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        {"events": [(b"query.sql", "SELECT", "SELECT 1", 4, 5, -1)]},
+        {"events": [("query.sql", b"SELECT", b"SELECT 1", 4, 5, -1)]},
+        {"exc": ("builtins.ValueError", b"bad", [], [])},
+        {"exc": ("builtins.ValueError", "bad", [(b"/app/jobs.py", 7, b"f", 1)], [])},
+    ],
+    ids=repr,
+)
+def test_bytes_where_text_should_be_are_not_passed_on(tail):
+    builder = ArenaBuilder()
+    builder.put(0, tail=tail)
+    json.dumps(one(builder).to_json())
 
 
 def test_the_id_in_the_tail_wins():

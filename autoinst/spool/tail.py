@@ -99,7 +99,9 @@ def _walk(data: bytes) -> None:  # noqa: C901, PLR0912 - one loop: a call for ea
 
 
 def clean_text(text: str) -> str:
-    """Return `text` with lone surrogates spelled out, so that it can be encoded as UTF-8."""
+    """Return `text` with lone surrogates spelled out, so that UTF-8 can hold it; raises TypeError for bytes."""
+    if type(text) is not str:  # whose owner may write what it likes
+        raise TypeError("no text")
     if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
