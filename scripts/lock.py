@@ -28,15 +28,20 @@ OPTIONS = (
 
 
 def main() -> None:
-    """Write one lock for each dependency group; `lock.py NAME` only that of library environment NAME."""
-    wanted = {f"library-{name}": environments.lock_of(name) for name in sys.argv[1:] or environments.names()}
-    if not sys.argv[1:]:
-        wanted |= {group: ROOT / "requirements" / f"{group}.txt" for group in GROUPS}
+    """Write one lock for each dependency group; `lock.py NAME` only that of environment NAME."""
+    wanted = {}
+    for name in sys.argv[1:] or [*environments.names(), *GROUPS]:
+        own = name in GROUPS
+        wanted[name if own else f"library-{name}"] = (
+            ROOT / "requirements" / f"{name}.txt" if own else environments.lock_of(name)
+        )
     environments.LOCKS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         uv = shutil.which("uv") or install_uv(Path(folder))
         for group, lock in wanted.items():
             command = [uv, "pip", "compile", *OPTIONS, "--upgrade", "--group", group, "-o", str(lock)]
+            if group in GROUPS:  # their environments have autoinst without its dependencies; the libraries' name them
+                command.append("pyproject.toml")
             subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
 
