@@ -31,22 +31,25 @@ import jobs
 
 processes, spool = int(sys.argv[1]), sys.argv[2]
 largest, marks = 0, []
+
+def look():
+    names = os.listdir(spool) if os.path.isdir(spool) else []
+    return [os.stat(os.path.join(spool, name)).st_size for name in names]
+
 for n in range(processes):
     if n % (processes // 10) == 0:
         marks.append(time.perf_counter())
-        with os.scandir(spool) if os.path.isdir(spool) else os.scandir("/proc/self/fdinfo") as found:
-            largest = max(largest, sum(entry.stat().st_size for entry in found))
+        largest = max(largest, sum(look()))
     pid = os.fork()
     if not pid:
         jobs.run(n)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
 marks.append(time.perf_counter())
-with os.scandir(spool) as found:
-    names = [(entry.name, entry.stat().st_size) for entry in found]
-largest = max(largest, sum(size for _, size in names))
+sizes = look()
+largest = max(largest, sum(sizes))
 tenths = [round((b - a) / (processes // 10) * 1e6) for a, b in zip(marks, marks[1:])]
-print(largest, len(names), tenths[0], tenths[-1])
+print(largest, len(sizes), tenths[0], tenths[-1])
 """
 
 
@@ -67,7 +70,7 @@ def flood(home: Path, processes: int, limit: str) -> dict[str, float]:
         "PYTHONPATH": str(ROOT / "sitecustomize_example"),
     }
     command = [sys.executable, "worker.py", str(processes), str(home / "spool")]
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True, check=True)
     largest, files, first, last = map(int, done.stdout.split())
     began = time.perf_counter()
     drain_once(str(home))

@@ -186,6 +186,41 @@ def test_torn_records_are_counted_and_reported(home):
     assert [kind for kind, _ in problems(home)] == ["torn"]
 
 
+@pytest.mark.parametrize("queue_time", [1e308, -1e308, 5e-324])
+def test_an_absurd_queue_time_does_not_stop_the_drain(home, queue_time):
+    builder = dead()
+    builder.put(0, queue_time=queue_time)
+    builder.write(spool(home))
+    counts = drain_once(home)
+    assert counts is not None
+    assert counts.stored == 1
+
+
+def test_an_arena_whose_records_cannot_be_stored_is_put_aside_alone(home, monkeypatch):
+    good, bad, last = dead(), dead(), dead()
+    for builder in (good, bad, last):
+        builder.put(0, action=f"{builder.name}#x")
+        builder.write(spool(home))
+    insert = Store.insert
+
+    def failing(self, records, process):
+        if any(record.action.startswith(bad.name) for record in records):
+            raise OverflowError("an oversight")
+        return insert(self, records, process)
+
+    monkeypatch.setattr(Store, "insert", failing)
+    counts = drain_once(home)
+    assert counts is not None
+    assert (counts.stored, counts.quarantined, counts.unlinked) == (2, 1, 2)
+    assert os.listdir(spool(home)) == ["quarantine"]
+    monkeypatch.undo()
+    drain_once(home)
+    with Store(os.path.join(home, "store.sqlite3")) as store:
+        (problem,) = store.problems()
+    assert bad.name in problem.detail
+    assert "OverflowError: an oversight" in problem.detail
+
+
 def test_absurd_counts_do_not_stop_the_drain(home):
     for _ in range(3):
         builder = dead()

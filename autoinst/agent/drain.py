@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 COMMIT_LIMIT = 8192  # records in one transaction
 SUMS = ("stored", "replaced", "known", "killed", "counted", "left_out", "torn", "quarantined", "unlinked")
+# What a record with content that nobody thought of may run into. Its file must not keep all others from being stored.
+UNEXPECTED = (ArithmeticError, LookupError, TypeError, ValueError)
 SEEN_SECONDS = 10  # how often the store hears that idle processes live
 
 
@@ -213,6 +215,20 @@ class Drain:
         self._intake.tallied(told)
 
     def _commit(self, store: Store, group: list[Taken], counts: Counts) -> None:
+        """Store what was read; an arena whose content cannot be stored is put aside, and the others go on."""
+        try:
+            self._commit_group(store, group, counts)
+        except UNEXPECTED as error:
+            if len(group) > 1:
+                for taken in group:
+                    self._commit(store, [taken], counts)
+            elif group:
+                path = group[0].source.path
+                self._intake.put_aside(path, f"{path}: cannot be stored: {type(error).__name__}: {error}")
+            else:
+                raise
+
+    def _commit_group(self, store: Store, group: list[Taken], counts: Counts) -> None:
         """Store what was read in one transaction; then, and only then, give slots back and unlink."""
         ended = {taken.arena.uid for taken in group if taken.last}
         suspects = {uid: row for uid, row in self._judge.suspects.items() if uid not in ended}

@@ -112,7 +112,7 @@ class Intake:
         self._skipped &= found
         for path in sorted(found - self.sources.keys() - self._skipped):
             if not ARENA_NAME.fullmatch(os.path.basename(path)):
-                self._quarantine(path, f"{path}: no arena has such a name")
+                self.put_aside(path, f"{path}: no arena has such a name")
             elif is_own(path):
                 self._skipped.add(path)
             else:
@@ -166,7 +166,7 @@ class Intake:
             try:
                 told = tally.read(name, self._tally[1] if self._tally else None)
             except SpoolError as error:
-                self._quarantine(name, str(error))
+                self.put_aside(name, str(error))
             except OSError as error:
                 self.problems.append(f"{name}: {error.strerror}")
             else:
@@ -203,7 +203,7 @@ class Intake:
             if isinstance(cause, FileNotFoundError):
                 self.drop(path)
             elif not isinstance(cause, OSError) or cause.errno in _HOPELESS:
-                self._quarantine(path, str(error))
+                self.put_aside(path, str(error))
             # Else it is we who lack descriptors, memory or rights: the next step tries again.
         else:
             return source.arena
@@ -224,7 +224,7 @@ class Intake:
         told = arena.description().get("cgroup")
         return told if isinstance(told, str) else ""
 
-    def _quarantine(self, path: str, reason: str) -> None:
+    def put_aside(self, path: str, reason: str) -> None:
         """Move an unreadable file to the quarantine folder, with a file beside it that says why."""
         self.drop(path)
         folder = os.path.join(self.spool, QUARANTINE_NAME)

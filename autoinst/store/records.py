@@ -130,11 +130,14 @@ def trace_of(record: Record) -> bytes | None:
     return bytes.fromhex(record.trace_id)
 
 
+MAX_QUEUE_MS = 9.2e12  # nearly 300 years, which 63 bits of nanoseconds hold
+
+
 def queue_ns(record: Record) -> int | None:
     """Return the queue time in whole nanoseconds, as the store keeps it."""
     if record.queue_time_ms is None:
         return None
-    return max(min(round(record.queue_time_ms * 1e6), INT64_MAX), -INT64_MAX)
+    return round(max(min(record.queue_time_ms, MAX_QUEUE_MS), -MAX_QUEUE_MS) * 1e6)
 
 
 def from_row(row: Row, names: Names, process: tuple[Any, ...]) -> Record:
