@@ -44,8 +44,8 @@ check-once: $(READY)
 lock: $(READY) ## Renew requirements/ from pyproject.toml
 	$(BIN)/python scripts/lock.py
 
-bench: $(READY) ## Measure (side by side, never part of the tests)
-	@for bench in $(filter-out benchmarks/cpython_tests.py,$(wildcard benchmarks/*.py)); do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
+bench: $(READY) ## Measure recorder, agent and store beside plain Python, as one table (never part of the tests)
+	$(BIN)/python -m benchmarks.table
 
 kill: $(READY) ## Kill processes, damage files and flood the spool on every Python found, and count what survived (an hour)
 	$(BIN)/python -m pytest -m kill

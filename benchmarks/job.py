@@ -8,6 +8,7 @@ writes and syncs all the time.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -84,22 +85,25 @@ def batch(function: Any, calls: int) -> float:
     return (time.thread_time_ns() - started) / calls
 
 
-def added(plain: Any, job: Any, *, rounds: int = 200, calls: int = 50) -> float:
-    """Return the median of what `job` costs over `plain`, in us, calls taken in turn and the drain given time."""
-    differences = []
+def added(plain: Any, job: Any, *, rounds: int = 200, calls: int = 50) -> tuple[float, float]:
+    """Return medians in us: what `plain` costs and what `job` costs over it, in turn and the drain given time."""
+    bare, differences = [], []
     for _ in range(rounds):
-        differences.append(batch(job, calls) - batch(plain, calls))
+        recorded = batch(job, calls)
+        bare.append(batch(plain, calls))
+        differences.append(recorded - bare[-1])
         time.sleep(0.004)
-    return statistics.median(differences) / 1e3
+    return statistics.median(bare) / 1e3, statistics.median(differences) / 1e3
 
 
-def costs(jobs: Any) -> None:
-    """Print the table of costs."""
+def costs(jobs: Any) -> dict[str, tuple[float, float]]:
+    """Return what plain Python takes and what is added, in us, for each kind of job."""
     added(jobs.plain, jobs.job, rounds=20)
-    print(f"{'CPython ' + sys.version.split()[0]:40} added us (median, the thread's CPU time)")
-    print(f"{'no-op job':40} {added(jobs.plain, jobs.job):6.2f}")
-    print(f"{'with 3 events':40} {added(jobs.plain_events, jobs.job_events):6.2f}")
-    print(f"{'raising job':40} {added(jobs.plain_raises, jobs.job_raises):6.2f}")
+    found = {
+        "no-op job": added(jobs.plain, jobs.job),
+        "with 3 events": added(jobs.plain_events, jobs.job_events),
+        "raising job": added(jobs.plain_raises, jobs.job_raises),
+    }
     stop = threading.Event()
 
     def burn() -> None:
@@ -109,10 +113,18 @@ def costs(jobs: Any) -> None:
     threads = [threading.Thread(target=burn) for _ in range(3)]
     for thread in threads:
         thread.start()
-    print(f"{'no-op job, 3 CPU-bound threads beside':40} {added(jobs.plain, jobs.job, rounds=30):6.2f}")
+    found["no-op job, 3 CPU-bound threads beside"] = added(jobs.plain, jobs.job, rounds=30)
     stop.set()
     for thread in threads:
         thread.join()
+    return found
+
+
+def show(found: dict[str, tuple[float, float]]) -> None:
+    """Print the table of costs."""
+    print(f"{'CPython ' + sys.version.split()[0]:40} {'plain us':>8} {'added us':>8} (medians, the thread's CPU time)")
+    for name, (plain, more) in found.items():
+        print(f"{name:40} {plain:8.2f} {more:8.2f}")
 
 
 def tails(jobs: Any, calls: int) -> None:
@@ -135,6 +147,7 @@ def main() -> None:
     """Set up a home, a drain and, for the tails, a writer that syncs; then measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tails", action="store_true")
+    parser.add_argument("--json", action="store_true", help="the costs as JSON")
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--home", help="folder on the file system to measure (default: a temporary one)")
     options = parser.parse_args()
@@ -161,8 +174,10 @@ def main() -> None:
             time.sleep(0.5)
             if options.tails:
                 tails(bench_jobs, options.calls)
+            elif options.json:
+                print(json.dumps(costs(bench_jobs)))
             else:
-                costs(bench_jobs)
+                show(costs(bench_jobs))
         finally:
             for helper in helpers:
                 helper.kill()

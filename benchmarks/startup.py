@@ -6,6 +6,7 @@ Each form is run in turn, round after round, so that a busy machine burdens all 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -55,7 +56,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=31)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--json", action="store_true", help="medians of wall and CPU time in ms, as JSON")
+    options = parser.parse_args()
+    rounds = options.rounds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "worker.py").write_text(SCRIPT)
@@ -67,11 +70,13 @@ def main() -> None:
                 figures = run(command, environ, folder)
                 if turn > 1:  # caches are warm by then
                     found.setdefault(form, []).append(figures)
-    plain = [statistics.median(column) for column in zip(*found["plain"], strict=True)]
+    medians = {form: [statistics.median(column) for column in zip(*rows, strict=True)] for form, rows in found.items()}
+    if options.json:
+        print(json.dumps(medians))
+        return
     print(f"{'CPython ' + sys.version.split()[0]:44} {'wall ms':>9} {'CPU ms':>8} {'added CPU ms':>13}")
-    for form, figures in found.items():
-        wall, cpu = (statistics.median(column) for column in zip(*figures, strict=True))
-        print(f"{form:44} {wall:9.2f} {cpu:8.2f} {cpu - plain[1]:13.2f}")
+    for form, (wall, cpu) in medians.items():
+        print(f"{form:44} {wall:9.2f} {cpu:8.2f} {cpu - medians['plain'][1]:13.2f}")
 
 
 if __name__ == "__main__":

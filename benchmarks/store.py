@@ -1,11 +1,12 @@
 """The store with many jobs: rows a second, bytes a job, and the questions people ask most.
 
-python -m benchmarks.store [--jobs 1000000] [--keep FILE]
+python -m benchmarks.store [--jobs 1000000] [--keep FILE] [--json]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import tempfile
@@ -33,19 +34,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1_000_000)
     parser.add_argument("--keep", help="where to leave the database")
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = options.keep or os.path.join(folder, "store.sqlite3")
-        start = time.time_ns() - DAY_NS
-        with Store(path) as store:
-            seconds = fill(store, options.jobs, start)
-            print(f"{options.jobs} plain jobs over 24 h: {options.jobs / seconds:,.0f} rows/s", end=", ")
-            store.checkpoint()
-            print(f"{os.path.getsize(path) / options.jobs:.0f} B/job")
-        with Store(path, readonly=True) as store:
-            ask(store, options.jobs, start)
-        with Store(path) as store:
-            forget(store, start)
+        found = measure(options.keep or os.path.join(folder, "store.sqlite3"), options.jobs)
+    if options.json:
+        print(json.dumps(found))
+        return
+    for what, value in found.items():
+        print(f"{what}: {value:,.2f}" if value < 100 else f"{what}: {value:,.0f}")
+
+
+def measure(path: str, jobs: int) -> dict[str, float]:
+    """Fill a store at `path` with `jobs` plain jobs over 24 h, ask it, and remove half of them."""
+    start = time.time_ns() - DAY_NS
+    found: dict[str, float] = {"jobs": jobs}
+    with Store(path) as store:
+        found["rows a second"] = jobs / fill(store, jobs, start)
+        store.checkpoint()
+        found["bytes a job"] = os.path.getsize(path) / jobs
+    with Store(path, readonly=True) as store:
+        for what, (times, question) in questions(store, start).items():
+            found[f"{what}, ms"] = best(question, times)
+    with Store(path) as store:
+        forget(store, start, found)
+    return found
 
 
 def fill(store: Store, jobs: int, start: int) -> float:
@@ -83,47 +96,53 @@ def plain(uid: bytes, n: int, start: int) -> Record:
     return record
 
 
-def ask(store: Store, jobs: int, start: int) -> None:
-    """Time the questions, the best of five."""
+def questions(store: Store, start: int) -> dict[str, tuple[int, Callable[[], Any]]]:
+    """Return what people ask, and how often it is tried."""
     end = time.time_ns() + DAY_NS
     since = start + 90 * 10**9  # not a whole hour: the worst case, minutes at both ends
-    show("overview of 24 h by rollups: totals per action", lambda: len(store.totals(since, end)))
-    show("overview of 24 h by rollups: series per hour", lambda: len(store.series(start, end, step_ns=DAY_NS // 24)))
     failed = frozenset({"error", "killed"})
-    some = list(store.jobs(JobFilter(limit=1, since_ns=start + DAY_NS // 2, until_ns=start + DAY_NS // 2 + DAY_NS)))
-    wanted = some[0].id
-    show("newest 50 failures", lambda: len(list(store.jobs(JobFilter(status=failed)))))
-    show("newest 50 jobs", lambda: len(list(store.jobs(JobFilter()))))
-    show("newest 50 of an action", lambda: len(list(store.jobs(JobFilter(action="shop.jobs.Job3#perform")))))
-    show("newest 50 of a queue", lambda: len(list(store.jobs(JobFilter(queue="default")))))
-    show("newest 50 of a queue nobody used", lambda: len(list(store.jobs(JobFilter(queue="Job3")))))
-    show("how many there are", store.count)
-    show("errors by fingerprint", lambda: len(store.errors()))
-    show("one job by id", lambda: store.job(wanted))
-    show("one job by 8 digits of its id", lambda: next(store.jobs(JobFilter(id_prefix=wanted[:8], limit=1))))
-    show(f"all {jobs} jobs read", lambda: sum(1 for _ in store.jobs(JobFilter(limit=0))), times=1)
+    noon = JobFilter(limit=1, since_ns=start + DAY_NS // 2, until_ns=start + DAY_NS // 2 + DAY_NS)
+    wanted = next(store.jobs(noon)).id
+
+    def newest(**conditions: Any) -> Callable[[], Any]:
+        return lambda: list(store.jobs(JobFilter(**conditions)))
+
+    return {
+        "overview of 24 h, totals per action": (5, lambda: store.totals(since, end)),
+        "overview of 24 h, series per hour": (5, lambda: store.series(start, end, step_ns=DAY_NS // 24)),
+        "newest 50 failures": (5, newest(status=failed)),
+        "newest 50 jobs": (5, newest()),
+        "newest 50 of an action": (5, newest(action="shop.jobs.Job3#perform")),
+        "newest 50 of a queue": (5, newest(queue="default")),
+        "newest 50 of a queue nobody used": (5, newest(queue="Job3")),
+        "how many there are": (5, store.count),
+        "errors by fingerprint": (5, store.errors),
+        "one job by id": (5, lambda: store.job(wanted)),
+        "one job by 8 digits of its id": (5, newest(id_prefix=wanted[:8], limit=1)),
+        "all jobs read": (1, lambda: sum(1 for _ in store.jobs(JobFilter(limit=0)))),
+    }
 
 
-def forget(store: Store, start: int) -> None:
+def forget(store: Store, start: int, found: dict[str, float]) -> None:
     """Remove the older half as the agent does: a few batches a round, so that nobody waits for long."""
     rounds: list[float] = []
-    jobs, more = 0, True
+    more = True
     while more:
         began = time.perf_counter()
-        removed, more = store.forget(Limits(days=0.5, max_bytes=None), start + DAY_NS, batches=FORGET_BATCHES)
+        _, more = store.forget(Limits(days=0.5, max_bytes=None), start + DAY_NS, batches=FORGET_BATCHES)
         rounds.append(time.perf_counter() - began)
-        jobs += removed
-    longest = max(rounds) * 1e3
-    print(f"retention: {jobs} jobs removed in {sum(rounds):.1f} s, {len(rounds)} rounds, the longest {longest:.0f} ms")
+    found["half of them removed, s"] = sum(rounds)
+    found["the longest of its rounds, ms"] = max(rounds) * 1e3
 
 
-def show(what: str, question: Callable[[], Any], times: int = 5) -> None:
-    best = float("inf")
+def best(question: Callable[[], Any], times: int) -> float:
+    """Return the shortest time of `times` tries in ms."""
+    spent = []
     for _ in range(times):
         began = time.perf_counter()
-        answer = question()
-        best = min(best, time.perf_counter() - began)
-    print(f"{what}: {best * 1e3:.2f} ms" + (f" ({answer})" if isinstance(answer, int) else ""))
+        question()
+        spent.append(time.perf_counter() - began)
+    return min(spent) * 1e3
 
 
 if __name__ == "__main__":
