@@ -20,6 +20,9 @@ DEFAULT_RULES_FILE = "autoinst.yaml"
 SPOOL_NAME = "spool"
 STORE_NAME = "store.sqlite3"
 MAX_DIGITS = 15  # of a size
+MAX_GROUP_DIGITS = 9
+SHARED_FOLDER, SHARED_FILE = 0o2750, 0o640  # what AUTOINST_GROUP makes of 0700 and 0600
+SHARED_BITS = 0o2050  # new files get the folder's group, which may list and enter it
 SPOOL_MAX = 1024**3
 # The interpreter's own lock, taken before gevent or eventlet put theirs in its place: native threads meet at it too.
 new_lock = _thread.allocate_lock
@@ -37,6 +40,7 @@ class Config:
         "agent",
         "enabled",
         "environment",
+        "group",
         "home",
         "mechanism",
         "packs",
@@ -64,6 +68,7 @@ class Config:
         self.service = get("AUTOINST_SERVICE") or None
         self.environment = get("AUTOINST_ENVIRONMENT") or None
         self.revision = get("AUTOINST_REVISION") or None
+        self.group = get("AUTOINST_GROUP") or None
         self.agent = (get("AUTOINST_AGENT") or "auto").strip().lower()
         self.mechanism = get("AUTOINST_MECHANISM") or None
         self.spool_max = get("AUTOINST_SPOOL_MAX") or None
@@ -139,6 +144,69 @@ def make_private(path: str) -> str:
     if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
         raise HomeError(f"{path}: belongs to user {found.st_uid}; set AUTOINST_HOME to a folder of your own")
     return path
+
+
+def make_home(path: str, group: str | None) -> str:
+    """Create the home as `make_private` does, with mode 2750 for `group` (a name or a number) to read it.
+
+    A group that does not exist, or that this user may not give it to, leaves it as it is: `doctor` says so.
+    """
+    make_private(path)
+    number = group_id(group) if group else None
+    if number is not None:
+        share(path, number, SHARED_FOLDER)
+    return path
+
+
+def make_folder(path: str) -> str:
+    """Create folder `path` in the home, or in a folder of it, for whom that one is; raises HomeError."""
+    make_private(path)
+    parent = os.stat(os.path.dirname(path))
+    if is_shared(parent.st_mode):
+        share(path, parent.st_gid, SHARED_FOLDER)
+    return path
+
+
+def share(path: str, group: int, mode: int) -> str | None:
+    """Give `path` that group and mode; return why that cannot be."""
+    try:
+        found = os.stat(path)
+        if found.st_gid != group:
+            os.chown(path, -1, group)
+        if found.st_gid != group or found.st_mode & 0o7777 != mode:
+            os.chmod(path, mode)  # last: a change of the group takes the set-group-id bit away
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return None
+
+
+def is_shared(mode: int) -> bool:
+    """Return whether a folder's mode is that of a home which its group may read."""
+    return mode & SHARED_BITS == SHARED_BITS
+
+
+def share_file(fd: int, folder: str) -> None:
+    """Let the group of `folder` read the file `fd` in it, whatever the umask, if it may read the folder."""
+    if is_shared(os.stat(folder).st_mode) and os.fstat(fd).st_mode & 0o777 != SHARED_FILE:
+        os.fchmod(fd, SHARED_FILE)
+
+
+def group_id(name: str) -> int | None:
+    """Return the number of a group, which /etc/group has, or of a number as text; None where there is none.
+
+    Not by getgrnam(3), which may ask a server: this runs in workers.
+    """
+    if name.isascii() and name.isdigit() and len(name) <= MAX_GROUP_DIGITS:
+        return int(name)
+    try:
+        with open("/etc/group", "rb") as file:
+            for line in file:
+                fields = line.split(b":")
+                if fields[0] == os.fsencode(name) and len(fields) > 2:  # noqa: PLR2004 - name, password, number
+                    return int(fields[2])
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 _said = False

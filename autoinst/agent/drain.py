@@ -16,7 +16,7 @@ from autoinst.agent.deaths import Deaths
 from autoinst.agent.filesystem import NETWORK, SHARED, file_system
 from autoinst.agent.intake import ARENA_LIMIT, Intake
 from autoinst.agent.lead import POLL_SECONDS, Lead, told, wake
-from autoinst.config import SPOOL_NAME, STORE_NAME, make_private
+from autoinst.config import SPOOL_NAME, STORE_NAME, make_folder, make_private
 from autoinst.errors import HomeError, SpoolError
 from autoinst.record import Killed
 from autoinst.spool.layout import SEGMENTS
@@ -83,7 +83,7 @@ class Drain:
         Raises HomeError (another user's, not writable, on a network file system).
         """
         self.home = make_private(home)
-        self.spool = make_private(os.path.join(home, SPOOL_NAME))
+        self.spool = make_folder(os.path.join(home, SPOOL_NAME))
         kind = file_system(self.spool)
         if kind in NETWORK:
             raise HomeError(f"{home}: {kind} is a network file system; set AUTOINST_HOME to a local folder")

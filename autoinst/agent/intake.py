@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from autoinst.agent import tally
-from autoinst.config import make_private
+from autoinst.config import make_folder
 from autoinst.errors import HomeError, SpoolError
 from autoinst.spool.header import NewerArenaError, open_private
 from autoinst.spool.owner import ARENA_NAME, Life, is_own, lease_held
@@ -230,7 +230,7 @@ class Intake:
         folder = os.path.join(self.spool, QUARANTINE_NAME)
         target = os.path.join(folder, os.path.basename(path))
         try:
-            make_private(folder)
+            make_folder(folder)
             with open(target + ".reason", "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(reason + "\n")
             os.rename(path, target)

@@ -5,10 +5,24 @@ from __future__ import annotations
 import logging
 import os
 from logging.handlers import RotatingFileHandler
+from typing import TYPE_CHECKING
 
 from autoinst.agent.launch import LOG_NAME
+from autoinst.config import share_file
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
 
 MAX_BYTES = 256 * 1024  # of the file; one older one of that size is kept beside it
+
+
+class SharedFileHandler(RotatingFileHandler):
+    """Lets the home's group read each file it begins."""
+
+    def _open(self) -> TextIOWrapper:
+        stream = super()._open()
+        share_file(stream.fileno(), os.path.dirname(self.baseFilename))
+        return stream
 
 
 def open_journal(home: str, *, foreground: bool) -> logging.Logger:
@@ -18,7 +32,7 @@ def open_journal(home: str, *, foreground: bool) -> logging.Logger:
     if foreground:
         handler = logging.StreamHandler()
     else:
-        handler = RotatingFileHandler(os.path.join(home, LOG_NAME), maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8")
+        handler = SharedFileHandler(os.path.join(home, LOG_NAME), maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s autoinst agent[%(process)d]: %(message)s"))
     journal = logging.getLogger("autoinst.agent")
     journal.setLevel(logging.INFO)

@@ -32,7 +32,7 @@ def start_for_program(environ: Mapping[str, str]) -> None:
     if not config.enabled or config.agent in configuration.OFF_WORDS or not hasattr(os, "fork"):
         return
     try:
-        configuration.make_private(config.home)
+        configuration.make_home(config.home, config.group)
         runs.announce(config.home)
         found = lead.leader(config.home)
         if found is not None and found.is_agent:
@@ -49,6 +49,7 @@ def _note(home: str, reason: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(os.path.join(home, LOG_NAME), flags, 0o600)
     try:
+        configuration.share_file(fd, home)
         os.write(fd, f"{NOT_STARTED}: {reason}\n".encode())
     finally:
         os.close(fd)

@@ -12,6 +12,7 @@ import time
 from stat import S_ISFIFO
 from struct import Struct
 
+from autoinst.config import share_file
 from autoinst.errors import HomeError
 
 LOCK_NAME = "drain.lock"
@@ -177,6 +178,7 @@ def _lock(path: str, wait_seconds: float) -> int:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise HomeError(f"{path}: {error.strerror}") from error
+    share_file(fd, os.path.dirname(path))
     deadline = time.monotonic() + wait_seconds
     while True:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from autoinst.config import make_private
+from autoinst.config import make_folder
 from autoinst.spool import process
 
 FOLDER_NAME = "runs"
@@ -14,7 +14,7 @@ FORGET_SECONDS = 86_400  # when the mark of a process that cannot be judged from
 
 def announce(home: str) -> None:
     """Say that this process is about to become a program under autoinst; raises HomeError, OSError."""
-    folder = make_private(os.path.join(home, FOLDER_NAME))
+    folder = make_folder(os.path.join(home, FOLDER_NAME))
     pid = os.getpid()
     name = f"{pid}-{process.start_time(pid)}-{process.pid_namespace()}"
     os.close(os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))

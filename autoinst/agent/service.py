@@ -16,6 +16,7 @@ from autoinst.agent.drain import Drain
 from autoinst.agent.journal import open_journal
 from autoinst.agent.lead import leader, open_wake
 from autoinst.agent.limits import limits
+from autoinst.agent.sharing import open_home
 from autoinst.errors import AutoinstError, HomeError, StoreError
 from autoinst.rules.cache import load_cached
 
@@ -225,9 +226,10 @@ def main(arguments: list[str]) -> int:
     """Run the agent's own process; `--foreground` logs to standard error and stays until it is told to end."""
     foreground = "--foreground" in arguments
     os.umask(0o077)
-    home = configuration.from_environ().home
+    config = configuration.from_environ()
+    home = config.home
     try:
-        journal = open_journal(configuration.make_private(home), foreground=foreground)
+        journal = open_journal(open_home(home, config.group), foreground=foreground)
         agent = Agent(home, journal, idle_seconds=None if foreground else idle_seconds())
         return agent.run()
     except (AutoinstError, OSError) as error:

@@ -12,8 +12,9 @@ from autoinst.agent.drain import Drain, catch_up
 from autoinst.agent.launch import LOG_NAME, command, daemonize, environment
 from autoinst.agent.lead import POLL_SECONDS, leader
 from autoinst.agent.limits import limits
+from autoinst.agent.sharing import open_home
 from autoinst.cli.output import message
-from autoinst.config import from_environ, make_private
+from autoinst.config import from_environ
 from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ ONCE_SECONDS = 60.0  # how long `--once` waits for the agent that leads
 def run(options: argparse.Namespace) -> int:
     """Drain once, become the agent, or start it as a daemon; returns 0, or 1 where that failed."""
     config = from_environ()
-    make_private(config.home)
+    open_home(config.home, config.group)
     if options.once:
         return once(config)
     if options.foreground:

@@ -16,7 +16,8 @@ from autoinst.agent.journal import last_line
 from autoinst.agent.launch import NOT_STARTED
 from autoinst.agent.lead import leader
 from autoinst.agent.limits import limits
-from autoinst.cli.reading import Home
+from autoinst.agent.sharing import sharing_problem
+from autoinst.cli.reading import Home, owner_of, user_name
 from autoinst.config import OFF_WORDS, boot_folder
 from autoinst.errors import AutoinstError
 from autoinst.record import rfc3339
@@ -43,6 +44,7 @@ SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "AUTOINST_SERVICE": (None, "service"),
     "AUTOINST_ENVIRONMENT": (None, "environment"),
     "AUTOINST_REVISION": (None, "revision"),
+    "AUTOINST_GROUP": (None, None),
     "AUTOINST_AGENT": ("auto", None),
     "AUTOINST_AGENT_IDLE": ("60", None),
     "AUTOINST_MECHANISM": (None, None),
@@ -115,11 +117,19 @@ def home_facts(config: Config, attention: list[str]) -> dict[str, Any]:
         nearest = os.path.dirname(nearest)
     reason = path_problem(path) or write_problem(nearest)
     kind = file_system(nearest)
-    if reason:
+    owner = owner_of(path)
+    foreign = owner is not None and owner != os.geteuid()
+    if foreign:
+        attention.append(f"{path} belongs to user {user_name(owner or 0)}: you may look, and nothing of yours is kept")
+    elif reason:
         attention.append(f"nothing can be recorded: {reason}; set AUTOINST_HOME to a folder you can write")
     if kind in NETWORK:
         attention.append(f"{path} is on {kind}, a network file system; set AUTOINST_HOME to a local folder")
-    return {"path": path, "exists": os.path.isdir(path), "writable": reason is None, "file_system": kind}
+    shared = sharing_problem(path, config.group)
+    if shared and not foreign:
+        attention.append(shared)
+    writable = reason is None and not foreign
+    return {"path": path, "exists": os.path.isdir(path), "writable": writable, "file_system": kind}
 
 
 def path_problem(path: str) -> str | None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
+import pwd
+import stat
+import time
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from autoinst.agent.drain import catch_up, running
+from autoinst.agent.lead import POLL_SECONDS
 from autoinst.cli.output import message
-from autoinst.errors import HomeError
+from autoinst.errors import HomeError, StoreError
 from autoinst.store.query import ID_DIGITS, JobFilter
 from autoinst.store.sqlite import Store
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from autoinst.config import Config
     from autoinst.record import Record
 
+OPEN_SECONDS = 1.0  # how long another user's store is tried to be opened
 RECENT = 20_000  # jobs searched for an id's last digits
 HEXADECIMAL = frozenset("0123456789abcdef")
 HALF = 6  # digits from each end of an id in its short form
@@ -32,8 +37,47 @@ def short_id(record_id: str) -> str:
     return record_id[:HALF] + record_id[-HALF:]
 
 
+def owner_of(home: str) -> int | None:
+    """Return the id of the user whose home it is, None where there is none."""
+    try:
+        found = os.stat(home)
+    except OSError:
+        return None
+    return found.st_uid if stat.S_ISDIR(found.st_mode) else None
+
+
+def user_name(number: int) -> str:
+    """Return a user's name, or the number of one that has none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def open_foreign(config: Config, owner: int) -> Store | None:
+    """Open the store of another user's home, in which nothing is drained or written; None where there is none yet.
+
+    Raises HomeError where this user may not even read it, StoreError.
+    """
+    home = f"{config.home} belongs to user {user_name(owner)}"
+    if not os.access(config.home, os.R_OK | os.X_OK):
+        raise HomeError(f"{home}, and you may not read it; AUTOINST_GROUP would let a group do so")
+    message(f"showing what is stored already: {home}, and nothing new is read by others")
+    deadline = time.monotonic() + OPEN_SECONDS
+    while os.path.exists(config.store):
+        try:
+            return Store(config.store, readonly=True)
+        except StoreError:  # its owner may just be closing it
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+    return None
+
+
 class Home:
     """A home brought up to date: what has ended is in the store, `flying` are the jobs in flight. A context manager.
+
+    Another user's is shown as it is.
 
     `store` is None where nothing has ever been recorded.
     """
@@ -44,7 +88,11 @@ class Home:
         self.store: Store | None = None
         # First what runs, then what has ended: so a job that ends meanwhile is found twice, never lost.
         self.flying: list[Record] = running(config.home)
-        if os.path.isdir(config.home):
+        owner = owner_of(config.home)
+        if owner is not None and owner != os.geteuid():
+            self.store = open_foreign(config, owner)
+            return
+        if owner is not None:
             try:
                 if not catch_up(config.home):
                     message("showing what is stored already: the agent has not answered; `autoinst doctor` says more")

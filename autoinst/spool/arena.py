@@ -11,7 +11,7 @@ import sys
 import time
 import zlib
 
-from autoinst.config import new_lock
+from autoinst.config import new_lock, share_file
 from autoinst.spool import layout, process
 
 TYPE_CHECKING = False
@@ -78,6 +78,7 @@ class Arena:
             os.unlink(new)
             raise
         try:
+            share_file(self.fd, folder)
             os.posix_fallocate(self.fd, 0, size)
             self._file = file_of(self.fd)
             self.mm, self._mapped_fd = map_part(self.fd, size)

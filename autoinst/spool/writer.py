@@ -68,13 +68,16 @@ class Spool:
     A slot's handle is `arena number << 40 | offset`.
     """
 
-    def __init__(self, folder: str, describe: Callable[[], dict[str, Any]], limit: int = SPOOL_MAX) -> None:
+    def __init__(
+        self, folder: str, describe: Callable[[], dict[str, Any]], limit: int = SPOOL_MAX, group: str | None = None
+    ) -> None:
         """Keep arenas in `folder` (made when the first is); `describe` gives the process's description.
 
-        `limit` are the bytes that the arenas of all processes may take there, 0 for any number.
+        `limit` are the bytes that the arenas of all processes may take there, 0 for any number; `group` may read them.
         """
         self.folder = folder
         self.limit = limit
+        self.group = group
         self.pid = os.getpid()
         self.uid = os.urandom(8)
         self.arenas: list[Arena] = []
@@ -156,10 +159,10 @@ class Spool:
             return
         try:
             if not number:
-                from autoinst.config import make_private
+                from autoinst.config import make_folder, make_home
 
-                make_private(os.path.dirname(self.folder))
-                make_private(self.folder)
+                make_home(os.path.dirname(self.folder), self.group)
+                make_folder(self.folder)
             room.check(self.folder, layout.SEGMENTS[number] * layout.SLOT_SIZE, self.limit)
             arena = Arena(self.folder, number, layout.SEGMENTS[number], self.uid, self._describe())
         except (OSError, ValueError, MemoryError, HomeError, room.SpoolFullError) as error:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from autoinst.config import is_shared, share_file
 from autoinst.errors import StoreError
 from autoinst.store import incidents, rollups, schema
 from autoinst.store.insert import Inserted, Inserter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from autoinst.store.retention import Forgotten, Limits
 
 BUSY_SECONDS = 10.0
+COMPANIONS = ("-wal", "-shm")
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -48,6 +50,7 @@ class Store(Reader):
         `timeout` are the seconds to wait for a lock; with `any_thread` threads may use it one after the other.
         Raises StoreError, OutdatedStoreError, CorruptStoreError.
         """
+        self._writes = not readonly
         with told_as_store_errors(path):
             con = _connect(path, readonly=readonly, timeout=timeout, any_thread=any_thread)
         try:
@@ -67,6 +70,12 @@ class Store(Reader):
     def __exit__(self, *_: object) -> None:
         """Close the store."""
         self.close()
+
+    def close(self) -> None:
+        """Close the database; in a shared home its companions stay, without which its group could not read it."""
+        super().close()
+        if self._writes:
+            _leave_companions(self.path)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -195,7 +204,7 @@ def set_aside(path: str) -> str:
         number += 1
         aside = f"{aside.partition('~')[0]}~{number}"
     try:
-        for suffix in ("-wal", "-shm", ""):
+        for suffix in (*COMPANIONS, ""):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(path + suffix, aside + suffix)
     except OSError as error:
@@ -220,10 +229,26 @@ def _connect(path: str, *, readonly: bool, timeout: float, any_thread: bool) -> 
         uri = f"file:{quote(path)}?mode=ro"
     else:
         uri = f"file:{quote(path)}"
-        # SQLite would make it as the umask says; its companions take over the mode.
-        with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make_file(path)  # SQLite would make it as the umask says; its companions take over the mode
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=not any_thread)
+
+
+def _make_file(path: str) -> None:
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            share_file(fd, os.path.dirname(path))
+        finally:
+            os.close(fd)
+
+
+def _leave_companions(path: str) -> None:
+    # Only those that are missing: to close one would drop the locks of another connection of this process.
+    with contextlib.suppress(OSError):
+        if is_shared(os.stat(os.path.dirname(path)).st_mode):
+            for companion in (path + suffix for suffix in COMPANIONS):
+                if not os.path.lexists(companion):
+                    _make_file(companion)
 
 
 def _prepare(con: sqlite3.Connection, path: str, *, readonly: bool) -> None:

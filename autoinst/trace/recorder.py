@@ -53,7 +53,11 @@ class Recorder:
         self.ignored: tuple[str, ...] = tuple(settings.get("ignore") or ())
         self.sanitizer = Sanitizer(settings.get("redact") or ())
         self.env_allowed = frozenset((*ENV_ALLOWED, *(settings.get("env") or ())))
-        self.spool = Spool(config.spool, self.description, config.spool_limit)
+        self.spool = self._new_spool()
+
+    def _new_spool(self) -> Spool:
+        config = self.config
+        return Spool(config.spool, self.description, config.spool_limit, config.group)
 
     def description(self) -> dict[str, Any]:
         """Return what an arena's header says of this process (plain data)."""
@@ -96,7 +100,7 @@ class Recorder:
             (node.transaction or node).forked()
         inherited = self.spool
         self.generation += 1
-        self.spool = Spool(self.config.spool, self.description, self.config.spool_limit)
+        self.spool = self._new_spool()
         inherited.abandon()
 
 
