@@ -1,4 +1,4 @@
-"""Make sure that the servers which the tests start are installed: a Redis server, from Debian's packages.
+"""Make sure that the servers which the tests start are installed, from Debian's packages.
 
 As root on a machine with apt-get, what is missing is installed; otherwise the message names the package.
 """
@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 # Program -> Debian package that has it.
-SERVERS = {"redis-server": "redis-server"}
+SERVERS = {"rabbitmq-server": "rabbitmq-server", "redis-server": "redis-server"}
 
 
 def main() -> int:

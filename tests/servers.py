@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import socket
 import subprocess
@@ -10,76 +11,155 @@ import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-START_SECONDS = 20.0
+    from typing_extensions import Self
+
 TRIES = 5
 GZIP = b"\x1f\x8b"
 
 
-class Redis:
-    """A Redis server without persistence: `with Redis() as redis: ... redis.url`."""
+class Server:
+    """A server process with a folder of its own: `with Redis() as redis: ... redis.url`."""
+
+    program: str  # looked for on PATH
+    package: str  # Debian's, which has it
+    start_seconds = 20.0
 
     def __init__(self) -> None:
         self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.processes: list[subprocess.Popen[bytes]] = []
 
-    @property
-    def url(self) -> str:
-        """Return the address clients take."""
-        return f"redis://127.0.0.1:{self.port}/0"
+    def start(self, program: str, folder: Path) -> None:
+        """Start `program` on `self.port`, keeping all it writes in `folder`."""
+        raise NotImplementedError
 
-    def __enter__(self) -> Redis:  # noqa: PYI034 - Self is not in typing before 3.11
-        program = shutil.which("redis-server")
+    def answers(self, connection: socket.socket) -> bool:
+        """Whether the server on the other end of `connection` is ready."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        program = shutil.which(self.program)
         if program is None:
-            raise RuntimeError("redis-server is missing; `make test` installs it, or: apt-get install redis-server")
-        self._folder = tempfile.TemporaryDirectory(prefix="autoinst-redis-")
-        for _ in range(TRIES):
-            self.port = free_port()
-            options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
-            self._process = subprocess.Popen(
-                [program, *options, "--dir", self._folder.name],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+            raise RuntimeError(
+                f"{self.program} is missing; `make test` installs it, or: apt-get install {self.package}"
             )
-            if self._answers():
+        for _ in range(TRIES):
+            self._folder = tempfile.TemporaryDirectory(prefix=f"autoinst-{self.program}-", ignore_cleanup_errors=True)
+            self.port = free_port()
+            self.start(program, Path(self._folder.name))
+            if self._ready():
                 return self
             self._stop()
-        self._folder.cleanup()
-        raise RuntimeError("redis-server does not start")
+        raise RuntimeError(f"{self.program} does not start")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stop()
-        if self._folder is not None:
-            self._folder.cleanup()
 
-    def _answers(self) -> bool:
-        """Whether this very process answers a PING in time (another one may have taken the port before it)."""
-        deadline = time.monotonic() + START_SECONDS
+    def spawn(self, *command: str, environ: dict[str, str] | None = None) -> None:
+        """Start one of the server's processes."""
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(command, env=environ, stdin=quiet, stdout=quiet, stderr=quiet)
+        self.processes.append(process)
+
+    def _ready(self) -> bool:
+        """Whether these very processes answer in time (another one may have taken the port before them)."""
+        deadline = time.monotonic() + self.start_seconds
         while time.monotonic() < deadline:
-            if self._process is None or self._process.poll() is not None:
+            if any(process.poll() is not None for process in self.processes):
                 return False
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(7) == b"+PONG\r\n":
+                    if self.answers(connection):
                         return True
             except OSError:
-                time.sleep(0.02)
+                pass
+            time.sleep(0.02)
         return False
 
     def _stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+        self.processes.clear()
+        self._folder.cleanup()
+
+
+class Redis(Server):
+    """A Redis server without persistence."""
+
+    program = package = "redis-server"
+
+    @property
+    def url(self) -> str:
+        """Return the address clients take."""
+        return self.database(0)
+
+    def database(self, number: int) -> str:
+        """Return the address of one of its 16 databases."""
+        return f"redis://127.0.0.1:{self.port}/{number}"
+
+    def start(self, program: str, folder: Path) -> None:
+        """Start it with nothing kept on disk."""
+        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        self.spawn(program, *options, "--dir", str(folder))
+
+    def answers(self, connection: socket.socket) -> bool:
+        """Ask for a PONG."""
+        connection.sendall(b"PING\r\n")
+        return connection.recv(7) == b"+PONG\r\n"
+
+
+class RabbitMQ(Server):
+    """A RabbitMQ server for the user `guest`, with a name daemon (epmd) of its own; it is up in some ten seconds."""
+
+    program = package = "rabbitmq-server"
+    start_seconds = 120.0
+    scripts = Path("/usr/lib/rabbitmq/bin")  # that of PATH is for root alone and changes to another user
+
+    @property
+    def url(self) -> str:
+        """Return the address clients take."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def start(self, program: str, folder: Path) -> None:
+        """Start a node that listens on loopback only."""
+        names = str(free_port())
+        config = folder / "rabbitmq.conf"
+        config.write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlog.console = false\ndisk_free_limit.absolute = 1MB\n"
+        )
+        plugins = folder / "plugins"
+        plugins.write_text("[].")
+        environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),  # of the cookie
+            "ERL_EPMD_PORT": names,
+            "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_ALLOW_INPUT": "1",  # so that the script becomes the server
+            "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_NODENAME": f"autoinst{self.port}@localhost",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 -noinput",
+        }
+        self.spawn("epmd", "-port", names, "-address", "127.0.0.1", environ=environ)
+        script = self.scripts / "rabbitmq-server"
+        self.spawn(str(script) if script.exists() else program, environ=environ)
+
+    def answers(self, connection: socket.socket) -> bool:
+        """Offer AMQP 0-9-1: a node that is up answers with a method frame."""
+        connection.sendall(b"AMQP\x00\x00\x09\x01")
+        return connection.recv(1) == b"\x01"
 
 
 class Sink:

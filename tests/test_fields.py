@@ -177,3 +177,36 @@ def test_odd_values_are_bounded_and_run_nothing(tmp_path: Path, value: str) -> N
 def test_a_value_that_contains_itself(tmp_path: Path) -> None:
     record = run(tmp_path, "args: '${self.value}'", "value = [1]\nvalue.append(value)\nJob(value=value).run()")
     assert record["args"] == [1, "[RECURSIVE VALUE]"]
+
+
+def test_a_nested_function_reads_the_variables_around_it(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write(
+        "shop.py",
+        """
+        def maker(queue):
+            def job(amount):
+                return queue, amount, late
+            job(1) if queue == "early" else None
+            late = 5
+            return job
+        """,
+    )
+    program.write(
+        "main.py", "import shop\nprint(shop.maker('mail')(2))\ntry:\n shop.maker('early')\nexcept NameError: pass"
+    )
+    program.write(
+        "rules.yaml",
+        """
+        version: 1
+        jobs:
+          - function: shop.maker.<locals>.job
+            payload: {queue: "${queue}", attempts: "${amount}", job_id: "${late}"}
+        """,
+    )
+    result = program.run("main.py")
+    assert result.stdout == "('mail', 2, 5)\n"
+    assert [(r["status"], r["queue"], r["attempts"], r["job_id"]) for r in result.records] == [
+        ("ok", "mail", 2, "5"),
+        ("error", "early", 1, None),
+    ]

@@ -148,6 +148,7 @@ def test_what_the_program_does_not_have_is_a_problem(program: Path, rule: str, m
         "{function: shop.jobs.starred}",
         "{function: shop.jobs.made}",
         "{function: shop.jobs.factory.<locals>.inner}",
+        "{function: shop.jobs.factory.<locals>.inner, payload: {queue: '${around}'}}",
         "{function: shop.jobs.InvoiceMailer.deliver}",
         "{function: space.inner.f}",
         "{function: json.dumps}",

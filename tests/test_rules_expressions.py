@@ -40,6 +40,10 @@ class Hostile:
     def method(self) -> None:
         raise Ran
 
+    @staticmethod
+    def static() -> None:
+        raise Ran
+
     def _ran(self, *args: Any) -> Any:
         raise Ran
 
@@ -87,6 +91,9 @@ def evaluate(text: str, unsafe: bool = False, **values: Any) -> Any:
         ("a-${self.q}-${self.slot}$", "a-mail-5$"),
         ("${ self.slot }", 5),
         ("${self.kind}", "class attribute"),
+        ("${dotted(type(self).method)}", f"{__name__}.Hostile.method"),
+        ("${dotted(type(self).static)}", f"{__name__}.Hostile.static"),
+        ("${dotted(self.static)}", f"{__name__}.Hostile.static"),
         ("${self.d['a'][1]}", 2),
         ("${self.d['a'][1:]}", [2, 3]),
         ("${self.d['a'][-1]}", 3),

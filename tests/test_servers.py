@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import redis
 
-from tests.servers import Redis
+from tests.servers import RabbitMQ, Redis
 
 pytestmark = pytest.mark.service
 
@@ -19,3 +21,14 @@ def test_redis_starts_on_a_free_port_and_is_gone_after() -> None:
             assert other.get("key") is None
     with redis.Redis.from_url(first.url) as client, pytest.raises(redis.ConnectionError):
         client.ping()
+
+
+def test_rabbitmq_listens_on_loopback_alone_and_is_gone_after() -> None:
+    with RabbitMQ() as server:
+        assert server.url == f"amqp://guest:guest@127.0.0.1:{server.port}//"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            assert server.answers(connection)
+        with pytest.raises(OSError), socket.create_connection(("127.0.0.2", server.port), timeout=5):
+            pass
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", server.port), timeout=5):
+        pass

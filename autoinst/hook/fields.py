@@ -35,6 +35,8 @@ class Fields:
         """Compile `rule`'s fields for `target`; what cannot be read there is noted in `unavailable`."""
         parameters = target.parameters
         known = parameters.names | {"args", "kwargs"}
+        free = frozenset(parameters.free) - known
+        known |= free
         names = [parameters.first] if target.reads_self and parameters.first else []
         for field in rule.fields.values():
             names.extend(name for name in field.names if name in known and name not in names)
@@ -47,7 +49,7 @@ class Fields:
         for key, field in rule.fields.items():
             late = field.at == "exit"
             # A name the function has not makes that alternative of the field unavailable, with its reason.
-            reader = (key, compile_field(field, (*self.names, *AT_EXIT) if late else self.names), field)
+            reader = (key, compile_field(field, (*self.names, *AT_EXIT) if late else self.names, free), field)
             self._readers[key] = reader
             if key not in EVENT_FIELDS:
                 (self.at_exit if late else self.at_enter).append(reader)

@@ -111,9 +111,9 @@ _delegations: set[int] = set()
 
 
 class Parameters:
-    """The parameters of a code object, by kind."""
+    """The parameters of a code object, by kind, and its free variables: those of the functions around it."""
 
-    __slots__ = ("keyword_only", "positional", "positional_only", "var_keyword", "var_positional")
+    __slots__ = ("free", "keyword_only", "positional", "positional_only", "var_keyword", "var_positional")
 
     def __init__(self, code: CodeType) -> None:
         """Read them from `code`."""
@@ -122,6 +122,7 @@ class Parameters:
         after = count + code.co_kwonlyargcount
         self.positional = names[:count]
         self.positional_only = code.co_posonlyargcount
+        self.free = code.co_freevars
         self.keyword_only = names[count:after]
         self.var_positional = self.var_keyword = None
         if code.co_flags & CO_VARARGS:
@@ -182,6 +183,8 @@ class Parameters:
             if self.var_keyword:
                 pairs.append(f"**{self.var_keyword}")
             return f"{{{', '.join(pairs)}}}"
+        if name in self.free:  # its cell, which may be empty: `expressions.compile_field` looks into it
+            return f"{INNER}.__closure__[{self.free.index(name)}]"
         raise KeyError(name)
 
 

@@ -292,7 +292,8 @@ class _Checker:
             if field.source is None or field.source.startswith("_first("):
                 continue
             for name in field.names:
-                if name not in known and name not in ALWAYS:
+                # Only the program can tell which variables of the functions around it a nested one has.
+                if name not in known and name not in ALWAYS and "<locals>" not in what:
                     self._no_parameter(_node_of(nodes, key), name, what, known)
 
     def _no_parameter(self, node: Node, name: str, what: str, known: set[str]) -> None:

@@ -31,6 +31,13 @@ def _missing(name: str) -> Any:
     raise Unavailable(f"the function has no parameter {name!r}")
 
 
+def _cell(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        raise Unavailable("a variable of the enclosing function is not set yet") from None
+
+
 def _failed(error: BaseException) -> Unavailable:
     return Unavailable(f"raised {type(error).__name__}")
 
@@ -69,16 +76,20 @@ HELPERS: dict[str, Any] = {
     "_now": _now,
     "_env": _env,
     "_missing": _missing,
+    "_cell": _cell,
     "_FAILURES": FAILURES,
     "_failed": _failed,
     "__builtins__": {},
 }
 
-_known: dict[tuple[str, tuple[str, ...]], Callable[..., Any]] = {}
+_known: dict[tuple[str, tuple[str, ...], frozenset[str]], Callable[..., Any]] = {}
+NO_NAMES: frozenset[str] = frozenset()
 
 
-def compile_field(field: Field, names: tuple[str, ...]) -> Callable[..., Any]:
+def compile_field(field: Field, names: tuple[str, ...], free: frozenset[str] = NO_NAMES) -> Callable[..., Any]:
     """Return a function of the values of `names`, in that order, that gives the field's value.
+
+    Those in `free` are variables of the functions around the call's, whose value is in a cell.
 
     It raises Unavailable, and nothing else of its own, for what cannot be read; a name of the field that is not among
     `names` is such a case. Exceptions that are raised in it from outside (time limits, KeyboardInterrupt) pass.
@@ -86,20 +97,22 @@ def compile_field(field: Field, names: tuple[str, ...]) -> Callable[..., Any]:
     if field.source is None:
         literal = field.literal
         return lambda *_values: literal
-    key = (field.source, names)
+    key = (field.source, names, free)
     found = _known.get(key)
     if found is None:
         if len(_known) >= KNOWN_MAX:
             _known.clear()
-        found = _known[key] = _compile(field.source, names)
+        found = _known[key] = _compile(field.source, names, free)
     return found
 
 
-def _compile(source: str, names: tuple[str, ...]) -> Callable[..., Any]:
+def _compile(source: str, names: tuple[str, ...], free: frozenset[str]) -> Callable[..., Any]:
     pieces = source.split("$")
     for at in range(1, len(pieces), 2):
         name = pieces[at]
         pieces[at] = f"v_{name}" if name in names else f"_missing({name!r})"
+        if name in free:
+            pieces[at] = f"_cell(v_{name})"
     # a parameter of the function may be called `result`: of two values of a name the first counts
     parameters = ", ".join([f"v_{name}" if names.index(name) == at else f"w_{at}" for at, name in enumerate(names)])
     text = (

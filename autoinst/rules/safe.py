@@ -27,6 +27,7 @@ C_SLOT = type(object.__dict__["__init__"])
 FUNCTION = type(lambda: None)
 METHOD = type(type("", (), {"method": lambda self: self})().method)
 BUILTIN = type(len)
+STATIC = staticmethod
 # Read through C code of the interpreter or of an extension, never through the program's own.
 C_FIELDS = frozenset({GETSET, MEMBER, getattr(sys.modules.get("_collections"), "_tuplegetter", GETSET)})
 
@@ -57,7 +58,10 @@ def has_slot(cls: type, name: str) -> bool:
 
 
 def attribute(obj: Any, name: str) -> Any:
-    """Return attribute `name` of `obj` if it is plain data: of the instance, a slot, a C field, or of the class."""
+    """Return attribute `name` of `obj` if it is plain data: of the instance, a slot, a C field or the class.
+
+    Of a class it may also be a function, which is plain as well while nobody calls it.
+    """
     cls = type(obj)
     found = names = _ABSENT
     for base in _mro(cls):
@@ -80,9 +84,15 @@ def attribute(obj: Any, name: str) -> Any:
         return own
     if own is _ABSENT:
         raise Unavailable(f"a {_name(cls)} has no plain attribute {name!r}")
-    if has_slot(type(own), "__get__"):
-        raise Unavailable(f"{name!r} is a {name_of(own)}, not plain data")
-    return own
+    return _function(own, name, of_class=is_class) if has_slot(type(own), "__get__") else own
+
+
+def _function(found: Any, name: str, *, of_class: bool) -> Any:
+    if type(found) is STATIC:
+        return found.__func__
+    if of_class and type(found) is FUNCTION:
+        return found
+    raise Unavailable(f"{name!r} is a {name_of(found)}, not plain data")
 
 
 def _c_field(kind: Any, field: Any, obj: Any, name: str) -> Any:

@@ -1,0 +1,269 @@
+"""The built-in Celery pack with real brokers and workers of every pool: every run is recorded once."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from tests.servers import RabbitMQ, Redis
+from tests.workers import Worker, run, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.service, pytest.mark.once]
+
+TASKS = '''
+"""Tasks that end in every way; each run notes its id."""
+import os, signal, time
+from celery import Celery, Task, current_task
+from celery.exceptions import Ignore, Reject
+from notes import note as write
+
+app = Celery("shop", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
+app.conf.update(task_default_queue="mail", worker_prefetch_multiplier=1)
+
+def note():
+    return write(current_task.request.id)
+
+@app.task
+def add(a, b=0):
+    note()
+    return a + b
+
+@app.task
+def fail(x):
+    note()
+    try:
+        {}["key"]
+    except KeyError as error:
+        raise ValueError("bad") from error
+
+@app.task(bind=True, max_retries=2)
+def flaky(self, failures):
+    note()
+    if self.request.retries < failures:
+        try:
+            raise RuntimeError("try again")
+        except RuntimeError as error:
+            raise self.retry(exc=error, countdown=0)
+    return "fine"
+
+@app.task(autoretry_for=(RuntimeError,), max_retries=1, default_retry_delay=0)
+def hopeless():
+    note()
+    raise RuntimeError("no")
+
+@app.task(name="a-name")
+def named():
+    note()
+
+class Mail(Task):
+    name = "mail"
+
+    def run(self, to):
+        note()
+        return to
+
+mail = app.register_task(Mail())
+
+@app.task
+def ignored():
+    note()
+    raise Ignore()
+
+@app.task(acks_late=True)
+def rejected():
+    note()
+    raise Reject("not mine", requeue=False)
+
+@app.task
+def die():
+    note()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_once():
+    if note() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+@app.task(time_limit=1)
+def endless():
+    note()
+    while True:
+        time.sleep(0.01)
+
+@app.task(soft_time_limit=1)
+def slow():
+    note()
+    while True:
+        time.sleep(0.01)
+'''
+
+SEND = """
+import sys
+from shop import *
+
+add.apply_async((1,), {"b": 2}, task_id="add")
+fail.apply_async(("x",), task_id="fail")
+flaky.apply_async((2,), task_id="flaky")
+hopeless.apply_async(task_id="hopeless")
+named.apply_async(task_id="named")
+mail.apply_async(("me",), task_id="mail")
+ignored.apply_async(task_id="ignored")
+rejected.apply_async(task_id="rejected")
+add.apply_async((5,), task_id="later", countdown=2)
+if sys.argv[1] == "deadly":
+    die.apply_async(task_id="die")
+    die_once.apply_async(task_id="die-once")
+    endless.apply_async(task_id="endless")
+    slow.apply_async(task_id="slow")
+"""
+
+
+def celery(job_id: str, function: str, **fields: Any) -> dict[str, Any]:
+    """Return the whole record of a run; without an ETA it is not known when Celery put a task on its queue."""
+    task = fields.pop("task", function)
+    return run("celery", job_id, function, **{"queue_time": False, "tags": {"task": task}, **fields})
+
+
+AGAIN: tuple[Any, ...] = ("RuntimeError", "try again", [], "flaky")
+RETRY = ("celery.exceptions.Retry", "Retry in 0s: RuntimeError('try again')", [AGAIN[:2]], "flaky")
+NO: tuple[Any, ...] = ("RuntimeError", "no", [], "hopeless")
+RETRY_NO = ("celery.exceptions.Retry", "Retry in 0s: RuntimeError('no')", [NO[:2]], None)
+GENTLE = {
+    "add": [celery("add", "shop.add", args=[1], kwargs={"b": 2})],
+    "fail": [
+        celery(
+            "fail",
+            "shop.fail",
+            args=["x"],
+            status="error",
+            exception=("ValueError", "bad", [("KeyError", "'key'")], "fail"),
+        )
+    ],
+    "flaky": [
+        celery("flaky", "shop.flaky", args=[2], status="ignored", exception=RETRY),
+        celery("flaky", "shop.flaky", args=[2], status="ignored", exception=RETRY, attempts=2),
+        celery("flaky", "shop.flaky", args=[2], attempts=3),
+    ],
+    "hopeless": [
+        celery("hopeless", "shop.hopeless", status="ignored", exception=RETRY_NO),
+        celery("hopeless", "shop.hopeless", status="error", exception=NO, attempts=2),
+    ],
+    "named": [celery("named", "shop.named", task="a-name")],
+    "mail": [celery("mail", "shop.Mail.run", task="mail", args=["me"])],
+    "ignored": [
+        celery("ignored", "shop.ignored", status="ignored", exception=("celery.exceptions.Ignore", "", [], "ignored"))
+    ],
+    "rejected": [
+        celery(
+            "rejected",
+            "shop.rejected",
+            status="ignored",
+            exception=("celery.exceptions.Reject", "('not mine', False)", [], "rejected"),
+        )
+    ],
+    "later": [celery("later", "shop.add", args=[5], queue_time=True)],
+}
+DEADLY = {
+    "die": [celery("die", "shop.die", status="killed", killed=True)],
+    "die-once": [
+        celery("die-once", "shop.die_once", status="killed", killed=True),
+        celery("die-once", "shop.die_once"),
+    ],
+    # Celery asks the child to end before it kills it.
+    "endless": [celery("endless", "shop.endless", status="error", exception=("SystemExit", "-241", [], "endless"))],
+    "slow": [
+        celery(
+            "slow",
+            "shop.slow",
+            status="error",
+            exception=("billiard.exceptions.SoftTimeLimitExceeded", "SoftTimeLimitExceeded()", [], "slow"),
+        )
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rabbit() -> Iterator[RabbitMQ]:
+    with RabbitMQ() as server:
+        yield server
+
+
+def work(
+    folder: Path, broker: str, backend: str, expected: dict[str, list[Any]], *options: str, instrumented: bool = True
+) -> Worker:
+    """Send the tasks of `expected` and let a worker with `options` run them all."""
+    variables = {"BROKER": broker, "BACKEND": backend}
+    worker = Worker(folder, "celery", {"shop.py": TASKS, "send.py": SEND}, variables, instrumented=instrumented)
+    worker.call("python", "send.py", "deadly" if "die" in expected else "gentle")
+    worker.start("celery", "-A", "shop", "worker", *options)
+    worker.stop_after(job for job, runs in expected.items() for _ in runs)
+    return worker
+
+
+def outcomes(backend: str) -> dict[str, Any]:
+    """Return what the tasks came to, as Celery keeps it."""
+    found = {}
+    with redis.Redis.from_url(backend) as client:
+        for key in client.keys("celery-task-meta-*"):
+            value = json.loads(re.sub(rb"Job: [0-9]+", b"Job: N", client.get(key) or b""))  # the pool's own count
+            found[value["task_id"]] = (value["status"], value["result"], value["children"])
+    return found
+
+
+def check(worker: Worker, expected: dict[str, list[dict[str, Any]]]) -> None:
+    found = {job: [whole(record) for record in records] for job, records in worker.records().items()}
+    assert found == expected, worker.output
+
+
+def test_prefork_with_recycled_children_on_redis(results: Redis, tmp_path: Path) -> None:
+    expected = GENTLE | DEADLY
+    options = ("--concurrency=2", "--max-tasks-per-child=3")
+    with_it = work(tmp_path / "with", results.database(0), results.database(1), expected, *options)
+    work(tmp_path / "without", results.database(2), results.database(3), expected, *options, instrumented=False)
+    check(with_it, expected)
+    assert outcomes(results.database(1)) == outcomes(results.database(3))
+    (later,) = with_it.records()["later"]
+    due = datetime.fromisoformat(later["enqueued_at"].replace("Z", "+00:00"))
+    started = datetime.fromisoformat(later["started_at"].replace("Z", "+00:00"))
+    assert later["queue_time"] == pytest.approx((started - due).total_seconds() * 1e3, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("pool", "broker", "number"),
+    [
+        ("prefork", "rabbit", 4),
+        ("threads", "redis", 5),
+        ("solo", "rabbit", 7),
+        ("gevent", "redis", 8),
+        ("eventlet", "rabbit", 10),
+    ],
+)
+def test_every_pool(
+    results: Redis, request: pytest.FixtureRequest, tmp_path: Path, pool: str, broker: str, number: int
+) -> None:
+    url = results.database(number + 1) if broker == "redis" else request.getfixturevalue("rabbit").url
+    options = ("--pool", pool, "--concurrency=2")
+    worker = work(tmp_path / "program", url, results.database(number), GENTLE, *options)
+    check(worker, GENTLE)
+
+
+def test_a_task_called_at_once_is_one_transaction(results: Redis, tmp_path: Path) -> None:
+    files = {"shop.py": TASKS, "now.py": "from shop import *\nadd.apply((1, 2), task_id='now')\nadd(3, 4)\n"}
+    worker = Worker(tmp_path / "program", "celery", files, {"BROKER": "memory://", "BACKEND": "cache+memory://"})
+    worker.call("python", "now.py")
+    check(worker, {"now": [celery("now", "shop.add", args=[1, 2], queue=None)]})

@@ -1,0 +1,171 @@
+"""Runs job libraries' own workers, each from its library's environment, with autoinst or without.
+
+Every job of such a test writes its id into runs.log when it begins, so that a test knows without autoinst what ran.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.harness import Program, stable
+from tests.libraries import program_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DEADLINE = 90.0  # seconds a worker may take on a slow machine
+# For the jobs' own module: `note(job_id)` logs a run and returns how many there were of the job.
+NOTE = """
+import os
+
+def note(job_id):
+    line = f"{job_id}\\n"
+    descriptor = os.open("runs.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+    with open("runs.log") as log:
+        return log.readlines().count(line)
+"""
+
+
+class Worker:
+    """A folder with a program of `files`, and its worker process from environment `library`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        library: str,
+        files: Mapping[str, str],
+        variables: Mapping[str, str | None],
+        *,
+        instrumented: bool = True,
+    ) -> None:
+        folder.mkdir(parents=True)
+        self.program = Program(folder)
+        self.program.write("notes.py", NOTE)
+        for name, text in files.items():
+            self.program.write(name, text)
+        self.instrumented = instrumented
+        self.bin = Path(program_of(library, "python")).parent
+        path = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
+        self.environ = self.program.environ({**path, **variables}, instrumented=False)
+        self.process: subprocess.Popen[str] | None = None
+        self.output = ""
+
+    def command(self, words: tuple[str, ...]) -> list[str]:
+        """Return the command line of console script or `python` `words`, under autoinst if this worker is."""
+        return (
+            [str(self.bin / "autoinst"), "run", *words] if self.instrumented else [str(self.bin / words[0]), *words[1:]]
+        )
+
+    def call(self, *words: str) -> str:
+        """Run a command to its end, which must be a good one, and return its output."""
+        done = subprocess.run(
+            self.command(words),
+            cwd=self.program.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def start(self, *words: str) -> None:
+        """Start the worker."""
+        with open(self.program.folder / "worker.log", "w") as log:
+            self.process = subprocess.Popen(
+                self.command(words),
+                cwd=self.program.folder,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+
+    def stop_after(self, runs: Iterable[str], *, by: signal.Signals = signal.SIGTERM) -> int:
+        """Ask the worker to finish once each of `runs` (ids, as often as they run) began; return its exit status."""
+        assert self.process is not None
+        wanted = Counter(runs)
+        deadline = time.monotonic() + DEADLINE
+        while self.process.poll() is None and time.monotonic() < deadline and wanted - Counter(self.runs()):
+            time.sleep(0.05)
+        self.process.send_signal(by)
+        try:
+            status = self.process.wait(DEADLINE)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self.output = (self.program.folder / "worker.log").read_text()
+        assert Counter(self.runs()) == wanted, self.output
+        return status
+
+    def runs(self) -> list[str]:
+        """Return the ids of the runs that began, in their order."""
+        path = self.program.folder / "runs.log"
+        return path.read_text().split() if path.exists() else []
+
+    def records(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the records by job id, oldest first."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for record in sorted(self.program.records(), key=lambda record: record["started_at"]):
+            found.setdefault(record["job_id"], []).append(record)
+        return found
+
+
+def whole(record: dict[str, Any]) -> dict[str, Any]:
+    """Return all of a record that is the same in each run: what depends on time is only said to be there."""
+    kept = stable(record)
+    for name in ("thread", "service", "environment", "revision", "params"):
+        kept.pop(name)
+    kept["rule"] = kept["rule"].partition(":")[0]
+    kept["queue_time"] = kept["queue_time"] is not None
+    if kept["exception"] is not None:
+        kept["exception"] = _exception(kept["exception"])
+    if "killed" in kept:
+        kept["killed"] = record["killed"]["pid"] == record["pid"]
+    return kept
+
+
+def _exception(exception: dict[str, Any]) -> tuple[Any, ...]:
+    """Return class, message, causes, and the innermost function of the program."""
+    own = [frame["function"] for frame in exception["backtrace"] if frame["in_app"]]
+    causes = [(cause["class"], cause["message"]) for cause in exception["causes"]]
+    return (exception["class"], exception["message"], causes, own[-1] if own else None)
+
+
+def run(library: str, job_id: str, function: str, **fields: Any) -> dict[str, Any]:
+    """Return what `whole` gives: a good first run of `function` on queue `mail` but for what `fields` say."""
+    class_name, _, method = function.rpartition(".")
+    expected = {
+        "status": "ok",
+        "namespace": "background_job",
+        "name": f"perform_job.{library}",
+        "action": f"{class_name}#{method}",
+        "class": class_name,
+        "method": method,
+        "queue": "mail",
+        "queue_time": True,
+        "attempts": 1,
+        "job_id": job_id,
+        "exception": None,
+        "events": [],
+        "dropped_events": 0,
+        "args": [],
+        "kwargs": {},
+        "tags": {},
+        "rule": f"{library}.yaml",
+        "parent_span_id": None,
+    }
+    return {**expected, **fields}
