@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from autoinst.store.sqlite import Store
 
 COMMIT_LIMIT = 8192  # records in one transaction
+GROUP_LIMIT = 48  # arenas in one transaction, which are open meanwhile and take up to two descriptors each
 SUMS = ("stored", "replaced", "known", "killed", "counted", "left_out", "torn", "quarantined", "unlinked")
 # What a record with content that nobody thought of may run into. Its file must not keep all others from being stored.
 UNEXPECTED = (ArithmeticError, LookupError, TypeError, ValueError)
@@ -185,11 +186,18 @@ class Drain:
         intake.scan()
         group: list[Taken] = []
         size = 0
+        last_pid = ""
         for source in list(intake.sources.values()):
             taken = intake.take(source)
             if taken is None:
                 continue
             counts.more |= taken.done.more
+            pid = os.path.basename(source.path).partition("-")[0]
+            # The arenas of one process, which tell together when it lived, stay together: they are few.
+            if len(group) >= GROUP_LIMIT and (pid != last_pid or len(group) >= 2 * GROUP_LIMIT):
+                self._commit(store, group, counts)
+                group, size = [], 0
+            last_pid = pid
             group.append(taken)
             size += len(taken.done.records) + len(taken.done.left_out) + len(taken.flights)
             if size >= COMMIT_LIMIT:
@@ -271,6 +279,7 @@ class Drain:
         else:
             taken.arena.free(taken.done.slots)
             source.seen_whole = source.seen_whole or not taken.done.more
+            self._intake.spare(source)
 
     def _store_dead(self, store: Store, taken: Taken, process: int, evidence: dict[bytes, int], found: Counts) -> None:
         header, verdict = taken.arena.header, taken.verdict

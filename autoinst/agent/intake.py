@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,8 @@ class Intake:
         self.problems: list[str] = []
         self.quarantined = 0
         self._deaths = deaths
+        # Of a process's descriptors half may be arenas'.
+        self._open_limit = min(OPEN_LIMIT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._skipped: set[str] = set()
         self._tally: tuple[bytes, int] | None = None  # uid and checksum of what is stored of it
 
@@ -155,9 +158,13 @@ class Intake:
         worth = taken.done.slots or taken.last or taken.overflow is not None or taken.status is not None
         if worth or source.process is None:
             return taken
-        if len(self.sources) > OPEN_LIMIT:
-            source.close()
+        self.spare(source)
         return None
+
+    def spare(self, source: Source) -> None:
+        """Close an arena that is read to its end, where there are too many to keep all open."""
+        if len(self.sources) > self._open_limit:
+            source.close()
 
     def take_tally(self) -> tally.Told | None:
         """Return what the processes without arenas have counted, if that is new; `tallied` follows."""

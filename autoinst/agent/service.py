@@ -32,6 +32,7 @@ SHORTEST, LONGEST = 0.05, 1.0  # seconds between two looks: while jobs come, and
 LONGEST_TROUBLE = 30.0  # seconds between two attempts where the store cannot be written
 MAKE_WAY_SECONDS = 10.0  # how long a daemon waits for a reader that drains
 FORGET_SECONDS = 600.0  # between two looks at what is too old or too much
+CLOCK_STEP, DAY = 3600.0, 86_400.0  # seconds: beyond it ages mean nothing, until somebody has seen to the clock
 FORGET_BATCHES = 4  # in one go, so that workers are not kept waiting
 WAIT_SECONDS = 1.0  # between two looks whether another agent has gone
 
@@ -52,6 +53,7 @@ class Agent:
         for problem in problems:
             journal.warning("%s", problem)
         self._forget_at = 0.0
+        self._clock = time.time() - _uptime()
         self._said: tuple[str, float] = ("", 0.0)
 
     def run(self) -> int:
@@ -146,12 +148,22 @@ class Agent:
 
     def _forget(self) -> None:
         """Remove some of what is beyond the limits; the rest is the next round's."""
+        step = self._clock_step()
+        if abs(step) > CLOCK_STEP:
+            self.journal.warning("the clock was set by %+.0f s: nothing is removed for a day", step)
+            self._forget_at = time.monotonic() + DAY
+            return
         self._limits, _ = limits_in_force()  # the rules file may have changed
         found = self._drain.forget(self._limits, batches=FORGET_BATCHES)
         if found.jobs:
             self.journal.info("removed %d jobs beyond the limits", found.jobs)
         if not found.more:
             self._forget_at = time.monotonic() + FORGET_SECONDS
+
+    def _clock_step(self) -> float:
+        """Return by how many seconds the clock was set since this was asked last."""
+        before, self._clock = self._clock, time.time() - _uptime()
+        return self._clock - before
 
     def _complain(self, text: str) -> None:
         """Log a trouble, the same one once a minute."""
@@ -211,6 +223,11 @@ class Agent:
 def limits_in_force() -> tuple[Limits, list[str]]:
     """Return what this process's environment and rules file keep, and what is wrong with the variables."""
     return limits(os.environ, load_cached(configuration.from_environ()).settings)
+
+
+def _uptime() -> float:
+    """Return a clock in seconds that nobody sets, one that goes on while the machine sleeps if there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def idle_seconds() -> float:
