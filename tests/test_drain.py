@@ -16,7 +16,7 @@ import pytest
 
 from autoinst.agent import drain as drain_module
 from autoinst.agent import intake
-from autoinst.agent.deaths import Deaths
+from autoinst.agent.deaths import FIRST_PID_NAMESPACE, Deaths
 from autoinst.agent.drain import Drain, drain_once, running
 from autoinst.agent.filesystem import file_system
 from autoinst.errors import HomeError, StoreError
@@ -790,6 +790,25 @@ def test_the_cause_is_in_the_record(home, tmp_path, living, monkeypatch):
     assert record.killed.signal == "oom"
     with Store(os.path.join(home, "store.sqlite3")) as store:
         assert store.processes()[0].how == "oom"
+
+
+@pytest.mark.parametrize(
+    ("fields", "signal_name"),
+    [({"pid_namespace": FIRST_PID_NAMESPACE}, "oom"), ({"pid_namespace": 7}, None), ({"boot_id": b"b" * 16}, None)],
+    ids=["here", "another namespace", "before a restart"],
+)
+def test_the_kernels_log_tells_of_this_boots_processes_in_the_first_namespace(home, tmp_path, fields, signal_name):
+    pid = dead_pid()
+    fake_kernel(tmp_path, 0, f"6,1,99999999999999,-;Memory cgroup out of memory: Killed process {pid} (x)\n".encode())
+    builder = ArenaBuilder(pid=pid, start_time=1, **fields)
+    builder.put(0, state=layout.RUNNING, status=layout.UNSET)
+    builder.write(spool(home))
+    machine = Machine.current()._replace(pid_namespace=builder.header["pid_namespace"])
+    with Drain(home, machine=machine, deaths=Deaths(str(tmp_path / "cgroup"), str(tmp_path / "kmsg"))) as leader:
+        leader.run_dry()
+    (record,) = jobs(home)
+    assert record.killed is not None
+    assert record.killed.signal == signal_name
 
 
 def test_a_zombies_signal_is_in_the_record(home, living):

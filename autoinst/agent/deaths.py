@@ -7,6 +7,7 @@ import os
 import re
 
 KMSG = "/dev/kmsg"
+FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode number: PROC_PID_INIT_INO in Linux, include/linux/proc_ns.h
 CGROUP_ROOT = "/sys/fs/cgroup"
 _OOM = re.compile(rb"Killed process (\d+)")
 _FAULT = re.compile(rb"\[(\d+)\]:? (?:segfault at|general protection|trap )")
@@ -38,13 +39,15 @@ class Deaths:
             if count is not None:
                 self._counts[cgroup] = count
 
-    def cause(self, pid: int, start_time: int, cgroup: str | None) -> str | None:
+    def cause(self, pid: int | None, start_time: int, cgroup: str | None) -> str | None:
         """Return "oom" or a signal's name for a process that died, None if nothing is told.
 
+        `pid` is None where it is not the first pid namespace's.
         `start_time` are clock ticks after boot: what the log says of an earlier process with that pid is not meant.
         """
-        self._read_log()
-        told = self._told.get(pid)
+        if pid is not None:
+            self._read_log()
+        told = None if pid is None else self._told.get(pid)
         if told is not None and told[0] >= start_time / os.sysconf("SC_CLK_TCK") - 1:
             return told[1]
         before = self._counts.get(cgroup) if cgroup else None

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autoinst.agent.deaths import Deaths
+from autoinst.agent.deaths import FIRST_PID_NAMESPACE, Deaths
 from autoinst.agent.filesystem import NETWORK, SHARED, file_system
 from autoinst.agent.intake import ARENA_LIMIT, Intake
 from autoinst.agent.lead import POLL_SECONDS, Lead, told, wake
@@ -286,8 +286,10 @@ class Drain:
         uid = header.process_uid
         lost = [flight for flight in taken.flights if not flight.complete]
         cause = verdict.signal
-        if lost and cause in (None, "SIGKILL"):
-            cause = self._deaths.cause(header.pid, header.start_time, taken.source.cgroup) or cause
+        if lost and cause in (None, "SIGKILL") and verdict.how is None:  # this boot's kernel tells of this boot only
+            # Its log has the pids of the first namespace; of another one's process only its cgroup tells.
+            pid = header.pid if header.pid_namespace == FIRST_PID_NAMESPACE else None
+            cause = self._deaths.cause(pid, header.start_time, taken.source.cgroup) or cause
         last_alive = max(evidence.get(uid, 0), store.last_seen(uid) or 0)
         noticed = time.time_ns() if taken.source.alive_ns is not None else None
         records = [flight.record for flight in taken.flights if flight.complete and not flight.left_out]
