@@ -7,12 +7,16 @@ it are the program's and pass.
 from __future__ import annotations
 
 import sys
+import time
+from _weakref import ref as weak_reference
 from types import SimpleNamespace
 
 from autoinst.spool import layout
 from autoinst.trace import faults, notifications
 from autoinst.trace.context import MOVED, Node, current, resume, suspend
+from autoinst.trace.events import begin_event, end_event
 from autoinst.trace.payload import Pending
+from autoinst.trace.run import Kind, Run, start
 from autoinst.trace.transaction import Transaction, owner
 
 TYPE_CHECKING = False
@@ -24,8 +28,10 @@ if TYPE_CHECKING:
     from autoinst.hook.registry import Registry, RuleState
     from autoinst.hook.target import Site, Target
 
+_clock = time.monotonic_ns
 _current = current.get
 _subscribers = notifications.subscribers
+MAX_KINDS = 1_000  # actions of one probe kept packed: a method may be that of many classes
 STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses by a running worker
 
 
@@ -116,8 +122,9 @@ class Probe:
                 node = self.left_open()
                 if node is None:
                     return
-                if node.site is not None:
-                    node.site[0].end(node, None, exception)
+                site: Any = node.site
+                opener: Probe = site[0] if isinstance(node, Transaction) else site
+                opener.end(node, None, exception)
                 return
             self.end(node, None, exception)
         except Exception as error:
@@ -153,20 +160,31 @@ class Probe:
         """Close what `begin` opened."""
         raise NotImplementedError
 
-    def left_open(self) -> Transaction | None:
-        """Return the transaction opened last in this context, where an exception kept `enter` from returning it."""
+    def left_open(self) -> Run | Transaction | None:
+        """Return what was opened last in this context, where an exception kept `enter` from returning it."""
         node = current.get()
-        if isinstance(node, Transaction) and node.site is not None and not node.closed:
-            probe = node.site[0]
-            if probe is self or probe in self.successors:
-                return node
-        return None
+        if not isinstance(node, (Run, Transaction)) or node.site is None or node.closed:
+            return None
+        site: Any = node.site
+        probe = site[0] if isinstance(node, Transaction) else site
+        return node if probe is self or probe in self.successors else None
 
 
 class JobProbe(Probe):
     """Opens a transaction, or an event where a job's call is part of another job."""
 
-    __slots__ = ("ignored", "make", "namespace", "nested_new", "where")
+    __slots__ = (
+        "bare",
+        "ignored",
+        "kind",
+        "kinds",
+        "make",
+        "namespace",
+        "nested_new",
+        "seen_class",
+        "seen_kind",
+        "where",
+    )
 
     def __init__(self, registry: Registry, state: RuleState, target: Target, site: Site) -> None:
         """Take from the rule what each call needs."""
@@ -180,6 +198,72 @@ class JobProbe(Probe):
             from autoinst.trace.sampling import Sampler
 
             self.make = Sampler(self.rule.keep).transaction
+        # Whether all that a record needs is known beforehand, but for the times.
+        self.bare = not self.rule.fields and self.rule.keep is None
+        self.kind = self.kind_of(target.class_name, target.method, target.action)
+        self.kinds: dict[str, Kind] = {}
+        self.seen_class: Callable[[], type | None] = _nothing
+        self.seen_kind = self.kind
+
+    def enter(self, values: tuple[Any, ...]) -> Node | None:
+        """Note the start of a call; one of a rule without fields, outside any other job, is opened right here."""
+        self.state.calls += 1
+        try:
+            if self.bare and self.gate is None and _current() is None:
+                now = _clock()
+                registry = self.registry
+                if registry.look_after > now or not registry.look(now):
+                    if not self.target.reads_self:
+                        return start(self.kind, self, now)
+                    if type(values[0]) is self.seen_class():
+                        return start(self.seen_kind, self, now)
+                    return start(self.kind_for(values), self, now)
+            gate = self.gate
+            return self.begin(values) if gate is None else gate(self, values)
+        except Exception as error:
+            if not faults.absorbed(error, f"{self.rule.where}: enter"):
+                raise
+            return None
+
+    def exit(self, node: Node | None, result: Any) -> None:
+        """Note that the call returned `result`."""
+        if node is None:
+            return
+        try:
+            if type(node) is not Run or _subscribers:
+                self.end(node, result, None)
+            else:
+                node.finish()
+                registry = self.registry
+                if registry.dirty_after < node.started:
+                    registry.dirty_after = node.started + STATUS_INTERVAL
+                    registry.flush()
+        except Exception as error:
+            if not faults.absorbed(error, f"{self.rule.where}: exit"):
+                raise
+
+    def kind_for(self, values: tuple[Any, ...]) -> Kind:
+        """Return what is known beforehand of a call with these `values`, whose first is `self` or `cls`."""
+        names = self.target.names(values)
+        if names[2] is self.target.action:
+            kind = self.kind
+        else:
+            found = self.kinds.get(names[2])
+            if found is None:
+                if len(self.kinds) >= MAX_KINDS:
+                    self.kinds.clear()
+                found = self.kinds[names[2]] = self.kind_of(*names)
+            kind = found
+        seen = type(values[0])
+        if not issubclass(seen, type):
+            # Weakly: a class made at run time must be able to go.
+            self.seen_class, self.seen_kind = _nothing, kind
+            self.seen_class = weak_reference(seen)
+        return kind
+
+    def kind_of(self, class_name: str, method: str, action: str) -> Kind:
+        """Describe the rule's runs of that `action`."""
+        return Kind(self.namespace, self.name, self.where, self.ignored, class_name, method, action)
 
     def begin(self, values: tuple[Any, ...]) -> Node | None:
         """Open the transaction and store what the rule reads at the start."""
@@ -193,7 +277,7 @@ class JobProbe(Probe):
             outer = owner(node)
             inside = not outer.closed and not outer.foreign()
             if inside and not (self.nested_new and outer.name != self.name):
-                return outer.begin_event(node, self.name, self.target.names(values)[2], None)
+                return begin_event(outer, node, self.name, self.target.names(values)[2], None)
             transaction.trace_id = outer.trace_id or outer.id
             transaction.parent_span_id = outer.id[16:]
         transaction.class_name, transaction.method, transaction._action = self.target.names(values)
@@ -213,7 +297,7 @@ class JobProbe(Probe):
         if node.event != -1:
             end_other(node, result, exception)
             return
-        transaction: Transaction = node  # type: ignore[assignment]
+        transaction = owner(node)
         site, transaction.site = transaction.site, None
         if exception is not None:
             transaction.add_exception(exception)
@@ -259,7 +343,7 @@ class EventProbe(Probe):
         fields = self.fields
         title = fields.text("title", values) if fields.title else None
         body = fields.text("body", values) if fields.body else None
-        return transaction.begin_event(node, self.name, title, body)
+        return begin_event(transaction, node, self.name, title, body)
 
     def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
         """Close the event."""
@@ -355,9 +439,13 @@ def conditional(probe: Probe, values: tuple[Any, ...]) -> Node | None:
 def end_other(node: Node, result: Any, exception: BaseException | None) -> None:
     """Close an event, or what the probes have opened to which a call was handed on."""
     if node.transaction is not None:
-        node.transaction.end_event(node)
+        end_event(node)
     elif node.event == MOVED:
         node.end(result, exception)  # type: ignore[attr-defined]  # a Moved
+
+
+def _nothing() -> None:
+    """Be the weak reference to no class."""
 
 
 def _inert(_first: Any, _second: Any) -> None:

@@ -45,6 +45,7 @@ class Arena:
         "fd",
         "heads",
         "ids",
+        "marks",
         "mm",
         "path",
         "slots",
@@ -63,6 +64,7 @@ class Arena:
         self.uid = os.urandom(8)
         self.ids: dict[str, int] = {}
         self.heads: dict[Any, bytes] = {}  # the writer's packed combinations of interned texts
+        self.marks: dict[str, bytes] = {}  # the writer's packed names of events
         self._intern_next = layout.INTERN_OFFSET + layout.INTERN_COUNT.size
         self._intern_end = self.slots_offset
         self._lock = new_lock()

@@ -1,7 +1,7 @@
 """The worker's side of the spool: claims a slot when a job starts and stores the record in it when the job ends.
 
-No system call is made on a job's path but getpid(2), no lock is waited for, and nothing is lost silently: where no
-slot is free and no further arena can be had, the job is counted in the overflow table.
+No system call is made on a job's path, no lock is waited for, and nothing is lost silently: where no slot is free and
+no further arena can be had, the job is counted in the overflow table.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from autoinst.config import SPOOL_MAX, new_lock
 from autoinst.errors import HomeError
 from autoinst.spool import layout, room
 from autoinst.spool.arena import Arena
+from autoinst.spool.here import mark
 from autoinst.spool.overflow import Overflow
 from autoinst.spool.shorten import shorten
 
@@ -25,12 +26,24 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
     from mmap import mmap
-    from typing import Any
+    from typing import Any, Protocol
 
     # handle, mapping, offset of the slot in it, packed names
     Slot = tuple[int, mmap, int, bytes]
     # action, queue, attempts (0: unknown), namespace, name, rule, thread
-    Head = tuple[str | None, str | None, int, str, str, str | None, str | None]
+    Names = tuple[str | None, str | None, int, str, str, str | None, str | None]
+
+    class Claimant(Protocol):
+        """What a slot is claimed for: it is told its slot before the job counts as running."""
+
+        slot: Slot | None
+
+    class Kind(Protocol):
+        """What many jobs have in common."""
+
+        def names(self, thread: str) -> Names:
+            """Return the texts of a slot for a job in `thread`."""
+
 else:
     from _collections import deque  # importing collections costs 2 ms
 
@@ -47,6 +60,10 @@ _pack_times = Struct("<Qqqd").pack
 _NAMES = Struct("<HHHHHHHH")
 _pack_names, _unpack_names = _NAMES.pack, _NAMES.unpack
 _pack_end = Struct("<IBBH").pack
+# The same for a job of which no more is known than its names, when it starts and when it has ended well.
+_pack_start = Struct("<Qqqd16s14s").pack
+_pack_whole = Struct("<Qqqd16s8s").pack
+_pack_sum = Struct(f"<{layout.CRC_OFFSET}sI").pack
 _crc32 = zlib.crc32
 CRC_END = layout.CRC_OFFSET + layout.CRC.size
 NO_EVENT = bytes(2)
@@ -58,6 +75,7 @@ LINKS_AT = 14  # where the packed names keep the number of continuation slots
 STATE = layout.STATE_OFFSET
 TAIL = layout.TAIL_OFFSET
 ROOM = layout.TAIL_ROOM
+NAN = float("nan")
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
 
@@ -78,7 +96,7 @@ class Spool:
         self.folder = folder
         self.limit = limit
         self.group = group
-        self.pid = os.getpid()
+        self.here = mark()
         self.uid = os.urandom(8)
         self.arenas: list[Arena] = []
         self.problem: str | None = None
@@ -192,7 +210,31 @@ class Spool:
             arena.abandon()
         self.overflow.abandon()
 
-    def begin(self, seq: int, start_ns: int, queue_time: float, head: Head, tail: bytes) -> Slot | None:
+    def start(self, run: Claimant, seq: int, start_ns: int, kind: Kind, thread: str) -> None:
+        """Claim a slot for a job of which only its names are known; see `begin`. `kind` is kept packed, by identity."""
+        try:
+            handle = self._free.pop()
+        except IndexError:
+            handle = self._claim_slow()
+            if handle < 0:
+                return
+        arena = self.arenas[handle >> OFFSET_BITS]
+        mm = arena.mm
+        offset = handle & OFFSET_MASK
+        packed = arena.heads.get((kind, thread)) or self._pack_head(arena, (kind, thread), kind.names(thread))
+        mm[offset : offset + START_SIZE] = _pack_start(seq, start_ns, 0, NAN, packed, NOTHING_YET)
+        run.slot = handle, mm, offset, packed
+        mm[offset + STATE] = layout.RUNNING
+
+    def complete(self, slot: Slot, seq: int, start_ns: int, duration_ns: int) -> None:
+        """Complete the record of a job that `start` began and that ended well; see `finish`."""
+        handle, mm, offset, packed = slot
+        body = _pack_whole(seq, start_ns, duration_ns, NAN, packed, OK_END)
+        mm[offset : offset + CRC_END] = _pack_sum(body, _crc32(body))
+        mm[offset + STATE] = layout.DONE
+        self._finished.append(handle)
+
+    def begin(self, seq: int, start_ns: int, queue_time: float, names: Names, tail: bytes) -> Slot | None:
         """Claim a slot and mark it RUNNING with what is known of the job; None where it can only be counted.
 
         `start_ns` counts from the epoch, `queue_time` is in ms (NaN: unknown), `tail` a marshalled dict or empty.
@@ -206,7 +248,7 @@ class Spool:
         arena = self.arenas[handle >> OFFSET_BITS]
         mm = arena.mm
         offset = handle & OFFSET_MASK
-        packed = arena.heads.get(head) or self._pack_head(arena, head)
+        packed = arena.heads.get(names) or self._pack_head(arena, names, names)
         if tail:
             self._write_start(mm, offset, _pack_times(seq, start_ns, 0, queue_time) + packed, tail, NO_EVENT)
         else:
@@ -214,11 +256,11 @@ class Spool:
         mm[offset + STATE] = layout.RUNNING
         return handle, mm, offset, packed
 
-    def amend(self, slot: Slot, seq: int, start_ns: int, queue_time: float, head: Head, tail: bytes) -> Slot:
+    def amend(self, slot: Slot, seq: int, start_ns: int, queue_time: float, names: Names, tail: bytes) -> Slot:
         """Write what is known of a job in progress into its slot, so that a kill from now on can report it."""
         handle, mm, offset, _ = slot
         arena = self.arenas[handle >> OFFSET_BITS]
-        packed = arena.heads.get(head) or self._pack_head(arena, head)
+        packed = arena.heads.get(names) or self._pack_head(arena, names, names)
         self._write_start(mm, offset, _pack_times(seq, start_ns, 0, queue_time) + packed, tail, b"")
         return handle, mm, offset, packed
 
@@ -230,9 +272,9 @@ class Spool:
         data = body + _crc32(tail, _crc32(body)).to_bytes(4, "little") + event
         mm[offset : offset + len(data)] = data
 
-    def _pack_head(self, arena: Arena, head: Head) -> bytes:
-        """Intern the texts of `head` in `arena` and keep the 16 bytes that name them in a slot."""
-        action, queue, attempts, namespace, name, rule, thread = head
+    def _pack_head(self, arena: Arena, key: object, names: Names) -> bytes:
+        """Intern the texts of `names` in `arena` and keep the 16 bytes that name them in a slot under `key`."""
+        action, queue, attempts, namespace, name, rule, thread = names
         intern = arena.intern
         packed = _pack_names(
             intern(action) if action else 0,
@@ -248,7 +290,7 @@ class Spool:
             self.crowded = True
         if len(arena.heads) >= MAX_HEADS:
             arena.heads.clear()
-        arena.heads[head] = packed
+        arena.heads[key] = packed
         return packed
 
     def finish(
@@ -382,6 +424,10 @@ class Spool:
     def mark_event(self, slot: Slot, name: str) -> None:
         """Note that the event `name` is in progress (empty: none), for the case that the process dies in it."""
         arena = self.arenas[slot[0] >> OFFSET_BITS]
-        number = (arena.ids.get(name) or arena.intern(name)) if name else 0
+        mark = arena.marks.get(name)
+        if mark is None:
+            if len(arena.marks) >= MAX_HEADS:
+                arena.marks.clear()
+            mark = arena.marks[name] = (arena.intern(name) if name else 0).to_bytes(2, "little")
         at = slot[2] + layout.EVENT_OFFSET
-        slot[1][at : at + 2] = number.to_bytes(2, "little")
+        slot[1][at : at + 2] = mark

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
     from autoinst.trace.transaction import Transaction
 
-MAX_EVENTS = 300  # events a transaction keeps; the rest are counted
-MAX_EVENT_TEXT = 24_000  # characters of titles and bodies a transaction keeps
-MAX_BODY = 4_000
-MAX_TITLE = 200
 MOVED = -3  # `Node.event` of a call that other probes have opened, see autoinst.hook.moved
 
 
@@ -35,8 +31,9 @@ class Node:
     token: Token[Node | None] | None
     transaction: Transaction | None
 
-    def forked(self) -> None:
-        """Prepare for a life in a forked child, where the job is the parent's."""
+    def whole(self) -> Transaction:
+        """Return the transaction that a node without one is itself, or unfolds into."""
+        raise NotImplementedError
 
 
 current: ContextVar[Node | None] = ContextVar("autoinst", default=None)

@@ -11,6 +11,7 @@ from autoinst.rules.match import matches
 from autoinst.spool import layout
 from autoinst.trace import faults
 from autoinst.trace.context import current, enter, leave
+from autoinst.trace.events import begin_event, end_event
 from autoinst.trace.faults import fail_open, nothing
 from autoinst.trace.null import NULL
 from autoinst.trace.payload import PERFORM_JOB, Pending, apply_payload
@@ -65,7 +66,8 @@ class instrument:  # noqa: N801  # a context manager reads as a verb
                 return payload
         if transaction is not None:
             title, body = payload.get("title"), payload.get("body")
-            self._node = transaction.begin_event(
+            self._node = begin_event(
+                transaction,
                 current.get() or transaction,
                 name,
                 title if title is None or type(title) is str else _text(transaction, title),
@@ -82,7 +84,7 @@ class instrument:  # noqa: N801  # a context manager reads as a verb
             if node.transaction is None:
                 leave(node)
             else:
-                node.transaction.end_event(node)
+                end_event(node)
         if subscribers and self._started:
             transaction = open_transaction()
             publish(self.name, self._started, self.payload, error, None if transaction is None else transaction.id)

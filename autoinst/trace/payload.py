@@ -37,6 +37,10 @@ class Pending(Node):
         self.name = name
         self.payload = payload
 
+    def whole(self) -> Any:
+        """Return itself: `closed` and `foreign` are all that is asked of it."""
+        return self
+
     def foreign(self) -> bool:
         """Return False: it belongs to no process in particular."""
         return False

@@ -7,7 +7,6 @@ import sys
 
 from autoinst import config as configuration
 from autoinst.spool.writer import Spool
-from autoinst.trace.context import current
 from autoinst.trace.sanitize import Sanitizer
 
 TYPE_CHECKING = False
@@ -37,19 +36,15 @@ MAX_ENV_VALUE = 200
 
 
 class Recorder:
-    """What all transactions of this process share.
+    """What all transactions of this process share."""
 
-    `generation` grows in a forked child, so that what began in the parent is known to be the parent's.
-    """
-
-    __slots__ = ("config", "digest", "env_allowed", "generation", "ignored", "sanitizer", "settings", "spool")
+    __slots__ = ("config", "digest", "env_allowed", "ignored", "sanitizer", "settings", "spool")
 
     def __init__(self, config: Config, settings: Mapping[str, Any], digest: str = "") -> None:
         """Record under `config`; `settings` are those of the rules file, `digest` names the rules in force."""
         self.config = config
         self.settings = settings
         self.digest = digest
-        self.generation = 0
         self.ignored: tuple[str, ...] = tuple(settings.get("ignore") or ())
         self.sanitizer = Sanitizer(settings.get("redact") or ())
         self.env_allowed = frozenset((*ENV_ALLOWED, *(settings.get("env") or ())))
@@ -93,15 +88,12 @@ class Recorder:
                 out[key] = "[FILTERED]" if self.sanitizer.is_secret(key) else str.__str__(value)[:MAX_ENV_VALUE]
         return out
 
-    def forked(self) -> None:
-        """Leave the parent's arenas alone: this is another process now, and the job in progress is the parent's."""
-        node = current.get()
-        if node is not None:
-            (node.transaction or node).forked()
+    def forked(self) -> Spool:
+        """Return the new spool of a forked child: the arenas, and the jobs in progress, are its parent's."""
         inherited = self.spool
-        self.generation += 1
         self.spool = self._new_spool()
         inherited.abandon()
+        return self.spool
 
 
 def _cgroup() -> str | None:

@@ -58,7 +58,7 @@ class SampledTransaction(Transaction):
     def _store(self, spool: Spool, duration: int, status: int) -> None:
         if status == layout.UNSET:
             status = layout.OK if self.exception is None else self._status(self.exception)
-        slot = self._slot
+        slot = self.slot
         share = self.sampler.share(status, duration)
         if slot is None or share >= 1:
             super()._store(spool, duration, status)

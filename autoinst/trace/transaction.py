@@ -5,29 +5,17 @@ The names are those of AppSignal's transactions; the numbers' units are AppSigna
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from _thread import get_ident
 
 from autoinst.spool import layout
 from autoinst.trace import faults
 from autoinst.trace import recorder as recorders
-from autoinst.trace.context import (
-    MAX_BODY,
-    MAX_EVENT_TEXT,
-    MAX_EVENTS,
-    MAX_TITLE,
-    Node,
-    current,
-    enter,
-    leave,
-    set_current,
-)
+from autoinst.trace.context import Node, current, leave, set_current
 from autoinst.trace.exceptions import MAX_CAUSES, matches, status_of
 from autoinst.trace.faults import fail_open, nothing
 from autoinst.trace.null import NULL, is_ignored_exception, null
 from autoinst.trace.payload import MAX_JOB_ID, adopt_pending
+from autoinst.trace.run import thread_name
 from autoinst.trace.tail import spelled_out, tail_of
 
 TYPE_CHECKING = False
@@ -37,8 +25,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from autoinst.spool.writer import Head, Slot, Spool
+    from autoinst.spool.writer import Names, Slot, Spool
     from autoinst.trace.null import NullTransaction
+    from autoinst.trace.run import Run
     from autoinst.trace.sanitize import Sanitizer
 
 BACKGROUND_JOB = "background_job"
@@ -46,12 +35,9 @@ DEFAULT_NAME = "perform_job.python"
 NAN = float("nan")
 MAX_TAGS = 50
 HEX_ID = 32  # digits
-EVENT_DURATION = 4  # index of an event's duration in its entry
 
 _now = time.time_ns
 _clock = time.monotonic_ns
-_getpid = os.getpid
-_modules = sys.modules
 
 
 class Transaction(Node):
@@ -60,11 +46,9 @@ class Transaction(Node):
     # Slots, and each set in __init__: a default in the class would cost a lookup by name at every read.
     __slots__ = (
         "_action",
-        "_event_text",
         "_given_id",
         "_recorder",
         "_seq",
-        "_slot",
         "_thread",
         "attempts",
         "class_name",
@@ -72,10 +56,10 @@ class Transaction(Node):
         "details",
         "dropped_events",
         "enqueued_ns",
+        "event_text",
         "events",
         "exception",
         "flags",
-        "generation",
         "ignored",
         "method",
         "name",
@@ -85,21 +69,27 @@ class Transaction(Node):
         "queue",
         "queue_time",
         "rule",
+        "run",
         "site",
+        "slot",
+        "spool",
         "started_ns",
         "tags",
         "trace_id",
     )
 
-    def __init__(self, namespace: str, name: str, rule: str | None) -> None:
-        """Start the clocks; nothing is stored before `open`."""
+    def __init__(self, namespace: str, name: str, rule: str | None, run: Run | None = None) -> None:
+        """Start the clocks, or take over those of `run`; nothing is stored before `open`."""
         recorder = recorders.active or recorders.get()
-        spool = recorder.spool
-        if spool.pid != _getpid():  # a fork that ran no hooks
-            recorder.forked()
+        if run is None:
             spool = recorder.spool
+            if not spool.here[0]:  # a fork that ran no hooks
+                spool = recorder.forked()
+        else:
+            spool = run.spool
         self._recorder = recorder
-        self.generation = recorder.generation
+        self.spool = spool
+        self.run = run
         self.event = -1
         self.transaction = None  # itself, by `owner`: a reference to itself would wait for the garbage collector
         self.parent = self.saved = self.token = None
@@ -116,7 +106,7 @@ class Transaction(Node):
         self.attempts = 0
         self.events: list[list[Any]] | None = None
         self.dropped_events = 0
-        self._event_text = 0
+        self.event_text = 0
         self.details: dict[str, Any] | None = None
         self.tags: dict[str, Any] | None = None
         self.exception: BaseException | None = None
@@ -127,16 +117,24 @@ class Transaction(Node):
         self.trace_id: str | None = None
         self.parent_span_id: str | None = None
         self._given_id: str | None = None
-        self._slot: Slot | None = None  # None: only counted
+        self.slot: Slot | None = None  # None: only counted
+        if run is not None:
+            self._take_over(run)
+            return
         self._seq = spool.next_seq()
-        threading = _modules.get("threading")
-        if threading is None:
-            self._thread = "MainThread"
-        else:  # not current_thread(): it would make a dummy object for a thread that Python did not start
-            thread = threading._active.get(get_ident())
-            self._thread = "?" if thread is None else thread._name
+        self._thread = thread_name()
         self.started_ns = _now()
         self.started = _clock()
+
+    def _take_over(self, run: Run) -> None:
+        """Go on as the transaction of a `run` that is in progress, or was."""
+        kind = run.kind
+        self.class_name, self.method, self._action = kind.class_name, kind.method, kind.action
+        self.ignored = kind.ignored
+        self.named = True
+        self.slot = run.slot
+        self.closed = run.closed
+        self._seq, self._thread, self.started_ns, self.started = run.seq, run.thread, run.started_ns, run.started
 
     # -- AppSignal's four steps -------------------------------------------------------------------------------------
 
@@ -198,9 +196,10 @@ class Transaction(Node):
         if self.closed:
             return
         self.closed = True
-        leave(self)
-        if self._slot is not None and not self.foreign():
-            self._recorder.spool.discard(self._slot)
+        leave(self.run or self)
+        self.run = None
+        if self.slot is not None and not self.foreign():
+            self.spool.discard(self.slot)
 
     is_ignored_exception = staticmethod(is_ignored_exception)
 
@@ -211,8 +210,8 @@ class Transaction(Node):
         """The record's id, 32 hex digits."""
         if self._given_id is not None:
             return self._given_id
-        spool = self._recorder.spool
-        uid = spool.uid if self._slot is None else spool.uid_of(self._slot)
+        spool = self.spool
+        uid = spool.uid if self.slot is None else spool.uid_of(self.slot)
         return layout.record_id(uid, self._seq)
 
     @property
@@ -303,66 +302,21 @@ class Transaction(Node):
         else:
             self.set_detail("job_id", text[:MAX_JOB_ID])
 
-    # -- events -----------------------------------------------------------------------------------------------------
-
-    def begin_event(self, parent: Node, name: str, title: str | None, body: str | None) -> Node:
-        """Open an event of this transaction under `parent` and make it current."""
-        node = Node()
-        node.transaction = self
-        node.parent = parent
-        node.saved = node.token = None
-        node.started = started = _clock()
-        events = self.events
-        if events is None:
-            events = self.events = []
-        if len(events) >= MAX_EVENTS or self._event_text > MAX_EVENT_TEXT:
-            self.dropped_events += 1
-            node.event = -2
-        else:
-            node.event = len(events)
-            if body is not None:
-                body = body[:MAX_BODY]
-                self._event_text += len(body)
-            if title is not None:
-                title = title[:MAX_TITLE]
-                self._event_text += len(title)
-            events.append([name, title, body, started - self.started, -1, parent.event if parent.event >= 0 else -1])
-        if self._slot is not None and not self.foreign():
-            self._recorder.spool.mark_event(self._slot, name)
-        enter(node)
-        return node
-
-    def end_event(self, node: Node, body: str | None = None) -> None:
-        """Close an event; its duration is kept unless the transaction has been stored meanwhile."""
-        leave(node)
-        if self.closed:
-            return
-        events = self.events
-        if node.event >= 0 and events is not None:
-            entry = events[node.event]
-            entry[EVENT_DURATION] = _clock() - node.started
-            if body is not None:
-                entry[2] = body[:MAX_BODY]
-        if self._slot is not None and not self.foreign():
-            parent = node.parent
-            name = events[parent.event][0] if events and parent is not None and parent.event >= 0 else ""
-            self._recorder.spool.mark_event(self._slot, name)
-
     # -- storing ----------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Claim a slot with what is known so far and make the transaction current."""
         action = self._action or self.action
-        head = (action, self.queue, self.attempts, self.namespace, self.name, self.rule, self._thread)
+        names = (action, self.queue, self.attempts, self.namespace, self.name, self.rule, self._thread)
         tail = tail_of(self, final=False) if self.details or self.tags or self.enqueued_ns or self.trace_id else b""
-        self._slot = self._recorder.spool.begin(self._seq, self.started_ns, self.queue_time, head, tail)
+        self.slot = self.spool.begin(self._seq, self.started_ns, self.queue_time, names, tail)
         self.token = set_current(self)
 
     def amend(self) -> None:
         """Bring the slot up to date, for the case that the process dies before the job ends."""
-        if self.closed or self._slot is None or self.foreign():
+        if self.closed or self.slot is None or self.foreign():
             return
-        head: Head = (
+        names: Names = (
             self.action,
             self.queue,
             self.attempts,
@@ -372,7 +326,7 @@ class Transaction(Node):
             self._thread,
         )
         tail = tail_of(self, final=False)
-        self._slot = self._recorder.spool.amend(self._slot, self._seq, self.started_ns, self.queue_time, head, tail)
+        self.slot = self.spool.amend(self.slot, self._seq, self.started_ns, self.queue_time, names, tail)
 
     def finish(self, status: int) -> None:
         """Store the record with `status` (UNSET: ok, or what the exception says) and leave the context."""
@@ -390,16 +344,17 @@ class Transaction(Node):
             raise
         finally:
             self.exception = None  # it holds the frames of the program
+            self.run = None  # which refers to this
             if self.details is not None:
                 self.details.pop("more", None)
 
     def _finish(self, duration: int, status: int) -> None:
         """Leave the context and store the record, both at most once."""
-        leave(self)
-        spool = self._recorder.spool
-        if self.generation != self._recorder.generation or spool.pid != _getpid():
+        leave(self.run or self)
+        spool = self.spool
+        if not spool.here[0]:
             return
-        slot = self._slot
+        slot = self.slot
         if slot is not None and not spool.is_running(slot):
             return
         try:
@@ -417,7 +372,7 @@ class Transaction(Node):
         exception = self.exception
         if status == layout.UNSET:
             status = layout.OK if exception is None else self._status(exception)
-        slot = self._slot
+        slot = self.slot
         if slot is None:
             spool.overflow.add(self.action, status == layout.ERROR, duration)
             return
@@ -434,13 +389,13 @@ class Transaction(Node):
             return layout.IGNORED
         return status
 
-    def forked(self) -> None:
-        """Keep the id for a child's own jobs: it is made of what the parent's spool knows."""
-        self._given_id = self.id
+    def whole(self) -> Transaction:
+        """Return itself."""
+        return self
 
     def foreign(self) -> bool:
         """Return whether this object was inherited by a fork: the job is its parent's."""
-        return self.generation != self._recorder.generation or self._recorder.spool.pid != _getpid()
+        return not self.spool.here[0]
 
     def __enter__(self) -> Self:
         """Return the transaction; it is open already."""
@@ -464,4 +419,4 @@ def open_transaction() -> Transaction | None:
 
 def owner(node: Node) -> Transaction:
     """Return the transaction `node` is or belongs to."""
-    return node.transaction or node  # type: ignore[return-value]  # a node without one is a Transaction
+    return node.transaction or node.whole()

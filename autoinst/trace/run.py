@@ -1,0 +1,131 @@
+"""A run of a job as a rule opens it: the little that its record needs. It unfolds into a Transaction if more is.
+
+Most jobs of a rule without fields begin and end and nothing looks at them; these never make a Transaction.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from _thread import get_ident
+
+from autoinst.trace import faults
+from autoinst.trace import recorder as recorders
+from autoinst.trace.context import Node, current, leave, set_current
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from autoinst.spool.writer import Names, Slot, Spool
+    from autoinst.trace.transaction import Transaction
+
+UNKNOWN_THREAD = "?"
+
+_now = time.time_ns
+_clock = time.monotonic_ns
+_modules = sys.modules
+
+
+class Kind:
+    """What all runs of one job have in common; the spool keeps it packed, by identity."""
+
+    __slots__ = ("action", "class_name", "ignored", "method", "name", "namespace", "rule")
+
+    def __init__(
+        self, namespace: str, name: str, rule: str, ignored: tuple[str, ...], class_name: str, method: str, action: str
+    ) -> None:
+        """Describe the job `action` (`Class#method`) of the rule at `rule` (`file:line`)."""
+        self.namespace = namespace
+        self.name = name
+        self.rule = rule
+        self.ignored = ignored
+        self.class_name = class_name
+        self.method = method
+        self.action = action
+
+    def names(self, thread: str) -> Names:
+        """Return the texts of a slot for a run in `thread`."""
+        return self.action, None, 0, self.namespace, self.name, self.rule, thread
+
+
+class Run(Node):
+    """One run in progress, stored in `slot` (None: it can only be counted); `site` is the probe that opened it."""
+
+    __slots__ = ("closed", "kind", "seq", "site", "slot", "spool", "started_ns", "thread")
+
+    closed: bool
+    kind: Kind
+    seq: int
+    site: Any
+    slot: Slot | None
+    spool: Spool
+    started_ns: int
+    thread: str
+
+    def finish(self) -> None:
+        """Store the record of a run that ended well, and leave the context."""
+        if self.transaction is not None:
+            self.transaction.complete()
+            return
+        duration = _clock() - self.started
+        spool = self.spool
+        slot = self.slot
+        if slot is None or spool.crowded or not spool.here[0]:
+            self.whole().complete()
+            return
+        try:
+            leave(self)
+            spool.complete(slot, self.seq, self.started_ns, duration)
+            self.closed = True
+        except BaseException as error:
+            # A signal handler's exception may land in here: the record is stored all the same, then it goes on.
+            self.whole().complete()
+            if not faults.absorbed(error, "run"):
+                raise
+
+    def whole(self) -> Transaction:
+        """Return the Transaction that this run is, made now if nothing has asked for it before."""
+        if self.transaction is None:
+            from autoinst.trace.transaction import Transaction
+
+            kind = self.kind
+            self.transaction = Transaction(kind.namespace, kind.name, kind.rule, self)
+        return self.transaction
+
+
+def start(kind: Kind, site: Any, now: int) -> Run:
+    """Open a run of `kind` that begins `now` (monotonic ns), outside any other: claim a slot and make it current."""
+    run = Run()
+    run.event = -1
+    run.parent = run.saved = run.token = run.transaction = run.slot = None
+    run.closed = False
+    run.kind = kind
+    run.site = site
+    spool = (recorders.active or recorders.get()).spool
+    if not spool.here[0]:  # a fork that ran no hooks
+        spool = recorders.get().forked()
+    run.spool = spool
+    run.thread = thread = thread_name()
+    run.seq = seq = spool.next_seq()
+    run.started_ns = started_ns = _now()
+    run.started = now
+    try:
+        spool.start(run, seq, started_ns, kind, thread)
+        run.token = set_current(run)
+    except BaseException:
+        # A signal handler's exception: the probe finds the run that it has opened as the current one.
+        if run.slot is not None and current.get() is not run:
+            run.token = set_current(run)
+        raise
+    return run
+
+
+def thread_name() -> str:
+    """Return the name of the running thread, without making a dummy object of one that Python did not start."""
+    threading = _modules.get("threading")
+    if threading is None:
+        return "MainThread"
+    thread = threading._active.get(get_ident())
+    name = UNKNOWN_THREAD if thread is None else thread._name
+    return name if type(name) is str else UNKNOWN_THREAD
