@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoinst.agent.drain import drain_once
-from autoinst.store.query import JobFilter
-from autoinst.store.sqlite import Store
+from autoinst.testing.recording import stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,8 +123,4 @@ class Program:
         if not (self.home / "spool").exists():
             return []
         drain_once(str(self.home))
-        store = Store(str(self.home / "store.sqlite3"))
-        try:
-            return [record.to_json() for record in store.jobs(JobFilter(limit=0))][::-1]
-        finally:
-            store.close()
+        return [record.to_json() for record in stored(str(self.home))]

@@ -1,0 +1,84 @@
+"""Rules in force for a while, in a process that was not started under autoinst: for tests, which come one by one.
+
+At the end every function that can be reached has its own code again. The probes in the others are switched off, and
+hand their calls on when they are meant again.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from autoinst.hook import finder as hook
+from autoinst.hook import live
+from autoinst.hook.module import patch_loaded
+from autoinst.hook.moved import handed_on, off
+from autoinst.hook.trampoline import probe_of
+from autoinst.trace import recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from autoinst.config import Config
+    from autoinst.hook.probe import Probe
+    from autoinst.hook.registry import Registry
+    from autoinst.hook.target import Site
+    from autoinst.rules.model import RuleSet
+
+_ended: list[Registry] = []  # those of whose sites some may still be in code that cannot be reached
+
+
+class Scope:
+    """Rules from when this is made until `end`."""
+
+    def __init__(self, config: Config, rules: RuleSet) -> None:
+        """Instrument what `rules` mean, loaded already or not, and record as `config` says.
+
+        Raises RuntimeError in a process that has rules in force already.
+        """
+        if any(isinstance(finder, hook.Finder) for finder in sys.meta_path):
+            raise RuntimeError("this process has rules in force already: leave out those given here")
+        self._before = recorder.active
+        self._finder = hook.install(config, rules)
+        self.registry = self._finder.registry
+        if rules.wanted("__main__"):
+            patch_loaded(self.registry, "__main__", sys.modules["__main__"])
+        for ended in _ended:
+            for site in ended.sites():
+                self._take_up(site)
+
+    def _take_up(self, site: Site) -> None:
+        """Let the probes left in a function hand on its calls to those that the rules give it now."""
+        states = self.registry.choose(site.names, None, {})
+        probes = _probes(site)
+        if probes and states:
+            probes[0].successors = tuple(self.registry.probes_of(site, states))
+            probes[0].gate = handed_on
+
+    def end(self) -> None:
+        """Take everything back."""
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self._finder]
+        for registry in (*_ended, self.registry):
+            for site in registry.sites():
+                for probe in _probes(site):
+                    probe.gate, probe.successors = off, ()
+                _restore(site)
+        _ended[:] = [registry for registry in (*_ended, self.registry) if registry.sites()]
+        recorder.active = self._before
+
+
+def _probes(site: Site) -> list[Probe]:
+    return [probe for known in site.probes if (probe := known()) is not None]
+
+
+def _restore(site: Site) -> None:
+    """Give the functions of `site` that were seen, or are found by its names, their own code."""
+    found: list[Any] = [known() for known in site.functions]
+    for module, qualname in site.names:
+        loaded = sys.modules.get("__main__" if site.runtime_module == "__main__" else module)
+        if isinstance(loaded, type(sys)):
+            found.append(live.resolve(loaded, qualname))
+    for function in found:
+        code = getattr(function, "__code__", None)
+        if code is not None and getattr(probe_of(code), "site", None) is site:
+            function.__code__ = site.code
