@@ -300,8 +300,12 @@ def test_one_that_does_not_answer_keeps_no_reader(agents, home):
 
 def test_a_home_that_is_removed_ends_it(agents, home):
     process = agents.start()
-    # It may be making files in there meanwhile, which ends a removal halfway.
-    eventually(lambda: shutil.rmtree(home, ignore_errors=True) or not home.exists())
+
+    def removed() -> bool:  # it may be making files in there meanwhile, which ends a removal halfway
+        shutil.rmtree(home, ignore_errors=True)
+        return not home.exists()
+
+    eventually(removed)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, "was removed" in said) == (1, True)
 
