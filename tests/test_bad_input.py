@@ -32,6 +32,8 @@ class Mailer:
             raise ValueError("bad")
         return n
 
+    limit = 3
+
     @property
     def weight(self):
         return 5
@@ -41,10 +43,23 @@ class Text(str):
 
 def plain(n):
     return n
+
+class Delayed:
+    def __getattr__(self, name):
+        raise RuntimeError("touched")
+
+    def __call__(self):
+        raise RuntimeError("called")
+
+delayed = Delayed()
 """
 WORKER = """
 import sys, time
 import jobs
+try:
+    import broken
+except ZeroDivisionError:
+    pass
 
 mailer = jobs.Mailer()
 for n in range(3):
@@ -73,6 +88,7 @@ def program(tmp_path: Path) -> Program:
     made = Program(tmp_path)
     made.write("jobs.py", JOBS)
     made.write("worker.py", WORKER)
+    made.write("broken.py", "def job():\n    pass\n\n1 / 0\n")
     (tmp_path / "rules.yaml").write_text(HEAD)
     return made
 
@@ -170,11 +186,11 @@ FILES: dict[str, tuple[str, str, str, bool, bool]] = {
     "a C method": (
         HEAD + "  - {class: jobs.Text, methods: [upper]}\n",
         "rules.yaml:4:34",
-        "is a C method of 'str'",
+        "is a method of the built-in type 'str', which cannot be watched",
         False,
         True,
     ),
-    "a C function": (HEAD + "  - function: time.sleep\n", "rules.yaml:4:15", "is a C extension", False, True),
+    "a built-in function": (HEAD + "  - function: builtins.len\n", "rules.yaml:4:15", "is built in", False, True),
     "no expression": (
         HEAD + "  - {function: jobs.plain, payload: {queue: '${n +}'}}\n",
         "rules.yaml:4:48",
@@ -226,8 +242,16 @@ def test_a_bad_rules_file_stops_nothing_and_is_explained(program: Program, name:
     [
         ("{class: jobs.Mailr, methods: [perform]}", "not found"),
         ("{class: jobs.Mailer, methods: [preform]}", "not found"),
-        ("{class: jobs.Text, methods: [upper]}", "not a Python function"),
-        ("{function: time.sleep}", "not a Python function"),
+        ("{class: jobs.Text, methods: [upper]}", "refused"),
+        ("{class: jobs.Text, methods: [upper]}", "a built-in type's methods cannot be watched"),
+        ("{class: jobs.Mailer, methods: [weight]}", "jobs:Mailer.weight is a property, not a method"),
+        ("{class: jobs.Mailer, methods: [limit]}", "jobs:Mailer.limit is a int, not a function"),
+        ("{class: jobs.Mailer, methods: [perform, limit]}", "jobs:Mailer.limit is a int, not a function"),
+        ("{function: jobs.Mailer}", "jobs:Mailer is a class, not a function: name its methods"),
+        ("{function: jobs.delayed}", "jobs:delayed is a Delayed that answers for another object: name that"),
+        ("{function: builtins.len}", "a built-in function cannot be watched"),
+        ("{class: jobs.Mailer, methods: [__annotate__]}", "not found"),
+        ("{class: jobs.Mailer, methods: [__repr__]}", "a built-in type's methods cannot be watched"),
         ("{function: nowhere.job}", "not imported"),
     ],
 )
@@ -236,6 +260,25 @@ def test_doctor_tells_which_rules_found_nothing(program: Program, rule: str, sta
     assert run(program) == ""
     lines = [line for line in command(program, "doctor").text.splitlines() if "rules.yaml:4" in line]
     assert any(status in line for line in lines), lines
+
+
+def test_doctor_tells_of_a_module_that_fails_to_import(program: Program) -> None:
+    (program.folder / "rules.yaml").write_text(f"{HEAD}  - {{function: broken.job}}\n")
+    assert run(program) == ""
+    assert "broken: its import raised ZeroDivisionError" in command(program, "doctor").text
+
+
+def test_a_function_that_is_defined_again_is_the_one_that_is_called(program: Program) -> None:
+    program.write("jobs.py", JOBS + "\ndef plain(n):\n    return -n\n")
+    (program.folder / "rules.yaml").write_text(f"{HEAD}  - {{function: jobs.plain}}\n")
+    assert run(program) == ""
+    assert [action for action, _ in told(jobs(program))].count("jobs#plain") == 2  # the third is not reached
+
+
+def test_a_wildcard_leaves_properties_alone(program: Program) -> None:
+    (program.folder / "rules.yaml").write_text("version: 1\njobs:\n  - {class: jobs.Mailer, methods: ['*']}\n")
+    assert run(program) == ""
+    assert told(jobs(program)) == ALL
 
 
 def test_values_that_cannot_be_read_are_left_out_and_told(program: Program) -> None:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from autoinst.cli.output import Output, message
-from autoinst.rules.check import check_files
+from autoinst.rules.check import check_with_notes
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     """
     near = options.path or [".", *(os.path.dirname(file) for file in options.files)]
     search = list(dict.fromkeys([*(os.path.abspath(folder) for folder in near), *sys.path]))
-    problems = check_files(options.files, search)
+    problems, notes = check_with_notes(options.files, search)
     out = Output()
     for problem in problems:
         if options.json:
@@ -30,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
             for line in problem.render().split("\n"):
                 out.line(line)
             out.line()
+    for note in notes:
+        message(note)
     if problems:
         message(f"{counted(len(problems), 'problem')}; the other rules would work")
         return 1

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 SHOWN_PROCESSES = 8
 LABEL_WIDTH = 10
-STATUS_STYLES = {"patched": "green", "not found": "yellow", "failed": "red", "skipped": "dim", "not imported": "dim"}
+STATUS_STYLES = {
+    "patched": "green",
+    "not found": "yellow",
+    "refused": "yellow",
+    "failed": "red",
+    "skipped": "dim",
+    "not imported": "dim",
+}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -108,6 +115,8 @@ def print_rules(out: Output, found: dict[str, Any]) -> None:
         )
         out.table(columns, rows)
     for process in found["processes"]:
+        for note in process["notes"]:
+            out.line(f"pid {process['pid']}: {note}")
         for row in process["unavailable"]:
             out.line(
                 f"pid {process['pid']}, {row['rule']}: {row['field']} unavailable {row['times']} times: {row['reason']}"

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+from types import CodeType
+
+from autoinst.hook.rewrite import CO_OPTIMIZED
 from autoinst.hook.trampoline import ONLY_AST
+from autoinst.rules.match import ACCESSORS, PROPERTIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 MAX_SOURCE = 4_000_000
+WORDS = ACCESSORS | {name.rpartition(".")[2] for name in PROPERTIES}
+
+
+class Decorators(dict[str, "list[str]"]):
+    """The decorators of a module's functions, by qualified name, as far as rules ask for them.
+
+    The source is parsed with the first question that is for a function of a class which has properties, or, with
+    `everything`, for any.
+    """
+
+    def __init__(self, code: CodeType, *, everything: bool) -> None:
+        """Answer for the module with that code."""
+        super().__init__()
+        self._file: str | None = code.co_filename
+        self._classes = None if everything else frozenset(_with_properties(code, ""))
+
+    def get(self, qualname: str, default: Any = ()) -> Any:
+        """Return the decorators of function `qualname`."""
+        if self._classes is not None and qualname.rpartition(".")[0] not in self._classes:
+            return default
+        if self._file is not None:
+            self.update(decorators_of(self._file))
+            self._file = None
+        return super().get(qualname, default)
+
+    def __bool__(self) -> bool:
+        """Tell that it answers, empty as it is before the first question."""
+        return True
+
+
+def _with_properties(code: CodeType, prefix: str) -> list[str]:
+    """Return the classes, by qualified name, whose bodies name what makes properties."""
+    found: list[str] = []
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            is_class = not constant.co_flags & CO_OPTIMIZED
+            qualname = prefix + constant.co_name
+            if is_class and not WORDS.isdisjoint(constant.co_names):
+                found.append(qualname)
+            found += _with_properties(constant, f"{qualname}." if is_class else f"{qualname}.<locals>.")
+    return found
 
 
 def decorators_of(file: str) -> dict[str, list[str]]:

@@ -7,22 +7,33 @@ from __future__ import annotations
 
 import sys
 from _weakref import ref as reference
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType
 
-from autoinst.hook.rewrite import wrap
+from autoinst.hook.place import find
+from autoinst.hook.rewrite import functions, wrap
 from autoinst.hook.target import Site
 from autoinst.hook.trampoline import probe_of
 from autoinst.rules.safe import attribute_or_none
-from autoinst.trace.context import class_dict, class_module, class_mro, class_qualname
+from autoinst.trace.context import class_dict, class_module, class_qualname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, ModuleType
     from typing import Any
 
     from autoinst.hook.registry import Registry, RuleState
 
 METHODS = (staticmethod, classmethod, MethodType)
+C_FUNCTIONS = frozenset(  # by name: Cython brings its own types
+    {
+        "builtin_function_or_method",
+        "classmethod_descriptor",
+        "cython_function_or_method",
+        "fused_cython_function",
+        "method_descriptor",
+        "wrapper_descriptor",
+    }
+)
 MAX_UNWRAP = 20
 MAX_NESTING = 4  # of classes in classes
 
@@ -33,24 +44,32 @@ def patch_missing(
     module: ModuleType,
     name: str,
     *,
-    seen_code: bool,
+    shown: CodeType | None,
 ) -> None:
-    """Patch what `candidates` mean in the loaded `module` and its code did not show.
+    """Patch what `candidates` mean in the loaded `module` and its code, if it is `shown`, did not show.
 
-    With `seen_code` the module's own functions have their probes; re-exports and functions made at run time have not.
+    With that the module's own functions have their probes; re-exports and functions made at run time have not.
     """
     patcher = Patcher(registry, module, name)
     for state, patterns in candidates:
         for pattern in patterns:
             if "*" in pattern:
-                if not seen_code:
+                if shown is None:
                     patcher.patch_glob(state, pattern)
                 continue
             function = resolve(module, pattern)
             if type(function) is FunctionType:
                 patcher.patch(state, pattern, function)
-            elif function is not None and not state.found:
-                state.problem = f"{name}:{pattern} is a {type(function).__name__}, not a Python function"
+            elif function is not None:
+                patcher.others.append((state, pattern))
+    others = patcher.others
+    if others and shown is not None:
+        known = {qualname for qualname, _ in functions(shown)}  # what decorators made of these is the program's
+        others = [(state, pattern) for state, pattern in others if pattern not in known]
+    if others:
+        from autoinst.hook import native
+
+        native.patch(registry, others, module, name)
 
 
 class Patcher:
@@ -61,7 +80,8 @@ class Patcher:
         self.registry = registry
         self.module = module
         self.name = name
-        self._functions: list[tuple[str, FunctionType]] | None = None
+        self.others: list[tuple[RuleState, str]] = []  # what is no Python function
+        self._functions: list[tuple[str, Any]] | None = None
         self._known: dict[str, list[tuple[RuleState, list[str]]]] = {}
         self._decorators: dict[str, dict[str, list[str]]] = {}
 
@@ -73,13 +93,20 @@ class Patcher:
             self._functions = functions_of(self.module)
         for qualname, function in self._functions:
             if matches_qualname(pattern, qualname):
-                self.patch(state, qualname, function)
+                if type(function) is FunctionType:
+                    self.patch(state, qualname, function)
+                else:
+                    self.others.append((state, qualname))
 
     def patch(self, state: RuleState, qualname: str, function: FunctionType) -> None:
         """Patch `function`, which the rule of `state` reaches as `qualname`, unless it has its probes already."""
         code = function.__code__
-        if probe_of(code) is not None:
-            if not state.found:
+        probe = probe_of(code)
+        if probe is not None:
+            site = getattr(probe, "site", None)
+            if site is not None and qualname not in {other for _, other in site.names}:
+                self._also(site, qualname, function)  # which another class inherits
+            elif not state.found:
                 state.add(f"{function.__module__}:{function.__qualname__}", "trampoline")
             return
         if self.registry.watches(code):
@@ -98,6 +125,15 @@ class Patcher:
             function.__code__ = wrap(code, self.registry.probes_of(site, states))
             site.functions.append(reference(function))
 
+    def _also(self, site: Site, qualname: str, function: FunctionType) -> None:
+        """Give `function`, which has the probes of `site`, those of the rules that mean it as `qualname` too."""
+        names = (*site.names, (self.name, qualname))
+        states = self.registry.choose(names, None, self._known)
+        if states != site.states:
+            again = Site(names, site.code, site.runtime_module)
+            function.__code__ = wrap(site.code, self.registry.probes_of(again, states))
+            again.functions = [*site.functions, reference(function)]
+
     def _decorators_in(self, state: RuleState, code: CodeType) -> dict[str, list[str]] | None:
         if state.rule.decorated_by is None:
             return None
@@ -109,15 +145,18 @@ class Patcher:
         return self._decorators[file]
 
 
-def functions_of(module: ModuleType) -> list[tuple[str, FunctionType]]:
-    """Return (qualified name, function) of the functions and methods that `module` defines itself."""
-    found: list[tuple[str, FunctionType]] = []
+def functions_of(module: ModuleType) -> list[tuple[str, Any]]:
+    """Return (qualified name, function) of the functions and methods, those of C code too, that `module` defines."""
+    found: list[tuple[str, Any]] = []
 
     def visit(namespace: Any, prefix: str, depth: int) -> None:
         for key, value in list(namespace.items()):
             function = unwrap(value)
             if type(function) is FunctionType:
                 if function.__module__ == module.__name__:
+                    found.append((f"{prefix}{key}", function))
+            elif type(function).__name__ in C_FUNCTIONS:
+                if prefix or function.__module__ == module.__name__:
                     found.append((f"{prefix}{key}", function))
             elif (
                 issubclass(type(value), type)
@@ -131,26 +170,9 @@ def functions_of(module: ModuleType) -> list[tuple[str, FunctionType]]:
 
 
 def resolve(module: ModuleType, qualname: str) -> Any:
-    """Return the function `qualname` of `module` below its decorators, what else is there, or None.
-
-    Nothing of the program runs: classes and modules are read by their dictionaries.
-    """
-    value: Any = module
-    for part in qualname.split("."):
-        if issubclass(type(value), type):
-            for base in class_mro(value):
-                if part in class_dict(base):
-                    value = class_dict(base)[part]
-                    break
-            else:
-                return None
-        elif issubclass(type(value), ModuleType):
-            value = object.__getattribute__(value, "__dict__").get(part)
-        else:
-            return None
-        if value is None:
-            return None
-    return unwrap(value)
+    """Return the function `qualname` of `module` below its decorators, what else is there, or None."""
+    place = find(module, qualname)
+    return None if place is None else unwrap(place.value)
 
 
 def unwrap(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoinst.hook import carry, live
+from autoinst.hook.decorators import Decorators
 from autoinst.hook.registry import package_folder
 from autoinst.hook.rewrite import functions, rewrite
 from autoinst.hook.trampoline import trim
@@ -30,7 +31,7 @@ def prepare(registry: Registry, spec: ModuleSpec, name: str, *, as_main: bool) -
         if alias is not None:
             candidates = [*candidates, *registry.candidates(alias, None)]
         if candidates or registry.carries(name):
-            Module(registry, name, candidates, as_main=as_main, alias=alias).arm(spec.loader)
+            Module(registry, name, candidates, as_main=as_main, alias=alias).arm(spec)
     except Exception as error:
         if not faults.absorbed(error, name):
             raise
@@ -41,7 +42,7 @@ def patch_loaded(registry: Registry, name: str, module: ModuleType) -> None:
     try:
         file = getattr(module, "__file__", None)
         candidates = registry.candidates(name, package_folder(name, file if isinstance(file, str) else None))
-        live.patch_missing(registry, candidates, module, name, seen_code=False)
+        live.patch_missing(registry, candidates, module, name, shown=None)
         registry.announce()
     except Exception as error:
         if not faults.absorbed(error, name):
@@ -62,19 +63,25 @@ class Module:
         self.as_main = as_main
         self.seen: CodeType | None = None  # its code, once that has been rewritten
 
-    def arm(self, loader: Any) -> None:
-        """Put this module's `get_code` and `exec_module` on `loader`, an instance."""
-        loader = _behind_proxies(loader)
+    def arm(self, spec: ModuleSpec) -> None:
+        """Put this module's `get_code` and `exec_module` on its loader, an instance."""
+        loader = _behind_proxies(spec.loader)
         get_code = getattr(loader, "get_code", None)
         exec_module = getattr(loader, "exec_module", None)
-        if isinstance(loader, type) or exec_module is None:  # built in or frozen: its loader is shared by all
+        if exec_module is None:
             self.registry.note(f"{self.name}: not reachable this way ({loader!r:.60})")
+            return
+        if isinstance(loader, type):  # built in or frozen: its loader is shared by all
+            spec.loader = Shared(self, loader)  # type: ignore[assignment]
             return
         own = vars(loader)
         before = {name: own[name] for name in HOOKED if name in own}
         # A glob is served by the code alone; a name may also be a re-export, or made when the module runs.
         # What runs as __main__ is asked for its code only.
-        by_name = not self.as_main and any("*" not in pattern for _, found in self.candidates for pattern in found)
+        by_name = not self.as_main and (
+            any("*" not in pattern for _, found in self.candidates for pattern in found)
+            or type(loader).__name__ == "ExtensionFileLoader"  # which has no code to show
+        )
 
         def disarm() -> None:
             for name in HOOKED:
@@ -103,6 +110,8 @@ class Module:
                 exec_module(module)
             except BaseException as error:
                 trim(error)  # of this frame, which plain Python has not
+                self.registry.note(f"{self.name}: its import raised {type(error).__name__}")
+                self.registry.flush()
                 raise
             finally:
                 if getattr(module, "__name__", None) == self.name:
@@ -138,12 +147,8 @@ class Module:
             return code
         return new
 
-    def _decorators(self, code: CodeType) -> dict[str, list[str]] | None:
-        if not any(state.rule.decorated_by for state, _ in self.candidates):
-            return None
-        from autoinst.hook.decorators import decorators_of
-
-        return decorators_of(code.co_filename)
+    def _decorators(self, code: CodeType) -> dict[str, list[str]]:
+        return Decorators(code, everything=any(state.rule.decorated_by for state, _ in self.candidates))
 
     def loaded(self, module: ModuleType) -> None:
         """After the module ran: reach what its code did not show (re-exports, functions made at run time)."""
@@ -151,7 +156,7 @@ class Module:
             if self.registry.carries(self.name):
                 carry.loaded(self.name, module)
             if self.candidates:
-                live.patch_missing(self.registry, self.candidates, module, self.name, seen_code=self.seen is not None)
+                live.patch_missing(self.registry, self.candidates, module, self.name, shown=self.seen)
                 self.report()
         except Exception as error:
             if not faults.absorbed(error, self.name):
@@ -161,7 +166,7 @@ class Module:
         """Say of each rule that found nothing what there was instead, and let readers see the statuses."""
         for state, patterns in self.candidates:
             # A dotted path is tried at each of its dots: only the longest module can say that something is missing.
-            if not state.found and state.problem is None and state.rule.targets[0][0] == self.name:
+            if not (state.found or state.problem or state.refused) and state.rule.targets[0][0] == self.name:
                 names = [] if self.seen is None else [qualname for qualname, _ in functions(self.seen)]
                 state.problem = live.not_found(self.name, patterns, names)
         self.registry.announce()
@@ -178,3 +183,24 @@ def _behind_proxies(loader: Any) -> Any:
             break
         loader = inner
     return loader
+
+
+class Shared:
+    """Loads one built-in or frozen module in place of the loader that all of these share."""
+
+    def __init__(self, module: Module, loader: Any) -> None:
+        """Load `module` as `loader` does."""
+        self._module = module
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the loader for who asks."""
+        return getattr(self._loader, name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module with its own loader, and look at it then."""
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._module.loaded(module)

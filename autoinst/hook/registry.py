@@ -9,7 +9,7 @@ from itertools import count
 
 from autoinst import config as configuration
 from autoinst.hook import carry
-from autoinst.rules.match import module_patterns, refusal, shadowed
+from autoinst.rules.match import OPENING_KINDS, PROPERTY, inheritor, module_patterns, refusal, shadowed
 from autoinst.rules.requires import unmet as unmet_requirement
 from autoinst.trace import faults, recorder
 from autoinst.trace.exceptions import module_names
@@ -34,7 +34,7 @@ NEVER = sys.maxsize
 class RuleState:
     """One rule's state in this process."""
 
-    __slots__ = ("calls", "found", "mechanism", "places", "problem", "rule", "skipped")
+    __slots__ = ("calls", "found", "mechanism", "places", "problem", "refused", "rule", "skipped")
 
     def __init__(self, rule: Rule) -> None:
         """Begin with nothing found."""
@@ -44,15 +44,18 @@ class RuleState:
         self.found = 0
         self.mechanism: str | None = None
         self.problem: str | None = None
+        self.refused: str | None = None  # what is there but cannot be watched
         self.skipped: str | None = None
 
     @property
     def status(self) -> str:
-        """`patched`, `skipped` (`requires`), `not found` or `not imported`."""
+        """`patched`, `skipped` (`requires`), `refused`, `not found` or `not imported`."""
         if self.found:
             return "patched"
         if self.skipped:
             return "skipped"
+        if self.refused:
+            return "refused"
         if self.problem:
             return "not found"
         return "not imported"
@@ -66,7 +69,11 @@ class RuleState:
 
     def row(self) -> list[Any]:
         """Return the status as the spool's status region has it: where, status, mechanism, calls, detail."""
-        detail = ", ".join(self.places[:3]) or self.skipped or self.problem or ""
+        places = ", ".join(self.places[:3])
+        if self.refused:
+            detail = f"{self.refused}; {places}" if places else self.refused
+        else:
+            detail = places or self.skipped or self.problem or ""
         return [self.rule.where, self.status, self.mechanism, self.calls, detail[:MAX_DETAIL]]
 
 
@@ -126,16 +133,19 @@ class Registry:
 
         `also` are further names by which rules may mean it.
         """
-        meant = [
-            state
-            for state, patterns in candidates
-            if refusal(state.rule, patterns, module, qualname, decorators) is None
-        ]
+        meant: list[RuleState] = []
+        for state, patterns in candidates:
+            why = refusal(state.rule, patterns, module, qualname, decorators)
+            if why is None:
+                meant.append(state)
+            elif why == PROPERTY and qualname in patterns:
+                state.refused = f"{module}:{qualname} is a property, not a method"
         if not meant:
             return []
         from autoinst.hook.target import Site
 
-        return self.probes_of(Site(((module, qualname), *also), code, runtime_module), acting(meant))
+        names = ((module, qualname), *also)
+        return self.probes_of(Site(names, code, runtime_module), acting(meant, names))
 
     def choose(
         self,
@@ -156,7 +166,7 @@ class Registry:
             meant += [
                 s for s, patterns in candidates if refusal(s.rule, patterns, module, qualname, decorators) is None
             ]
-        return acting(meant)
+        return acting(meant, names)
 
     def probes_of(self, site: Site, states: list[RuleState]) -> list[Probe]:
         """Return new probes for `site`, one for each of `states`; `wrap` puts them into code."""
@@ -164,12 +174,22 @@ class Registry:
         from autoinst.hook.target import Target
 
         probes: list[Probe] = []
+        earlier: list[Target] = []  # of rules that open something, which they do on some calls only if others follow
         for state in states:
             rule = state.rule
             if rule.kind == "job" and not self._carries:
                 self._carries = True
                 carry.install()
-            target = Target(site.module, site.qualname, site.code, site.runtime_module, rule.subclass_of)
+            opens = rule.kind in OPENING_KINDS
+            base = None if rule.subclass_of is None else (rule.subclass_of,)
+            target = Target(site.module, site.qualname, site.code, site.runtime_module, base)
+            heir = inheritor(rule, site.names) if target.reads_self else None
+            if heir is not None:
+                target.base = (*(target.base or ()), heir)
+            if opens and earlier:
+                target.base, target.earlier = target.base or (), tuple(earlier)
+            if opens:
+                earlier.append(target)
             probes.append(PROBES[rule.kind](self, state, target, site))
         site.states = states
         return probes
@@ -237,13 +257,16 @@ class Registry:
         self.flush()
 
 
-def acting(states: list[RuleState]) -> list[RuleState]:
-    """Return those of `states`, each once and in the order of their rules, that no earlier rule keeps from acting."""
+def acting(states: list[RuleState], names: tuple[tuple[str, str], ...]) -> list[RuleState]:
+    """Return those of `states`, each once and in the order of their rules, that no earlier rule keeps from acting.
+
+    `names` are those of the function they are for, its own first.
+    """
     if not states[1:]:
         return states
     by_index = {state.rule.index: state for state in states}
     ordered = [by_index[index] for index in sorted(by_index)]
-    late = shadowed(state.rule for state in ordered)
+    late = shadowed((state.rule for state in ordered), names)
     return [state for state in ordered if state.rule.index not in late]
 
 

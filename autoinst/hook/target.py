@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from types import CodeType
+
 from autoinst.hook.trampoline import Parameters
-from autoinst.trace.context import class_module, class_mro, class_qualname, describe
+from autoinst.trace.context import class_dict, class_module, class_mro, class_qualname, describe
 from autoinst.trace.exceptions import module_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _weakref import ReferenceType
-    from types import CodeType, FunctionType
+    from types import FunctionType
     from typing import Any
 
+    from autoinst.hook.native import Signature
     from autoinst.hook.probe import Probe
     from autoinst.hook.registry import RuleState
 
@@ -24,6 +27,7 @@ class Target:
         "base",
         "class_name",
         "class_qualname",
+        "earlier",
         "method",
         "module",
         "parameters",
@@ -33,17 +37,28 @@ class Target:
     )
 
     def __init__(
-        self, module: str, qualname: str, code: CodeType, runtime_module: str, base: str | None = None
+        self,
+        module: str,
+        qualname: str,
+        code: CodeType | Signature,
+        runtime_module: str,
+        base: tuple[str, ...] | None = None,
+        earlier: tuple[Target, ...] = (),
     ) -> None:
-        """Describe function `qualname` of `module`, whose code is `code`; `base` is the rule's `subclass_of`."""
+        """Describe function `qualname` of `module`, whose code or parameters are `code`.
+
+        Unless `base` is None only calls are meant whose `self` or `cls` is of a class derived from all of `base`, and
+        which none of the `earlier` targets of the same function means.
+        """
         self.module = module
         self.qualname = qualname
         self.runtime_module = runtime_module
         self.base = base
+        self.earlier = earlier
         self.class_qualname, _, self.method = qualname.rpartition(".")
         self.class_name = f"{module}.{self.class_qualname}" if self.class_qualname else module
         self.action = f"{self.class_name}#{self.method}"
-        self.parameters = Parameters(code)
+        self.parameters: Parameters = Parameters(code) if type(code) is CodeType else code  # type: ignore[assignment]
         # Only a function inside a class can be a method, whatever its first parameter is called.
         self.reads_self = (
             self.parameters.first is not None
@@ -73,16 +88,26 @@ class Target:
         return self.class_name, self.method, self.action
 
     def is_instance(self, values: tuple[Any, ...]) -> bool:
-        """Return whether the call's `self` or `cls` is of a class derived from the rule's `subclass_of`."""
-        if not self.reads_self or self.base is None:
+        """Return whether a call is one of those meant, by the class of its `self` or `cls`."""
+        if self.base and not (self.reads_self and all(_derived(values[0], base) for base in self.base)):
             return False
-        first = values[0]
-        bases = class_mro(first if issubclass(type(first), type) else type(first)) or ()
-        if any(describe(base) == self.base for base in bases):
-            return True
-        module, _, name = self.base.rpartition(".")
-        wanted = module_names(module).get(name)
-        return any(base is wanted for base in bases)
+        return not any(target.is_instance(values) for target in self.earlier)
+
+
+def _derived(first: Any, path: str) -> bool:
+    """Return whether `first` is of a class, or is one, that is derived from the one at `path` (a.b.C or a.b:C)."""
+    bases = class_mro(first if issubclass(type(first), type) else type(first)) or ()
+    dotted = path.replace(":", ".")
+    if any(describe(base) == dotted for base in bases):
+        return True
+    module, colon, name = path.partition(":")
+    if not colon:
+        module, _, name = path.rpartition(".")
+    found: Any = module_names(module)
+    for part in name.split("."):
+        found = class_dict(found) if issubclass(type(found), type) else found
+        found = found.get(part) if hasattr(type(found), "get") else None
+    return any(base is found for base in bases)
 
 
 class Site:

@@ -33,6 +33,13 @@ def check_files(paths: Iterable[str], search: Sequence[str], packs: str | None =
 
     `search` is where the program's modules are looked for, like its sys.path; `packs` is AUTOINST_PACKS.
     """
+    return check_with_notes(paths, search, packs)[0]
+
+
+def check_with_notes(
+    paths: Iterable[str], search: Sequence[str], packs: str | None = None
+) -> tuple[list[Problem], list[str]]:
+    """Return what `check_files` does, and one line for each callable of C code that a wrapper will watch."""
     _, loader = load_files(paths, packs)
     problems = list(loader.problems)
     checker = _Checker(Sources(search))
@@ -43,12 +50,14 @@ def check_files(paths: Iterable[str], search: Sequence[str], packs: str | None =
                 checker.check(document, rule, nodes)
         problems += document.problems[before:]
     order = {document.file: at for at, (document, _) in enumerate(loader.read_files)}
-    return sorted(dict.fromkeys(problems), key=lambda p: (order.get(p.file, -1), p.line, p.column))
+    problems = sorted(dict.fromkeys(problems), key=lambda p: (order.get(p.file, -1), p.line, p.column))
+    return problems, list(dict.fromkeys(checker.notes))
 
 
 class _Checker:
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
+        self.notes: list[str] = []
 
     def check(self, document: Document, rule: Rule, nodes: dict[str, Node]) -> None:
         """Note in `document` what is wrong between one rule and the program's text."""
@@ -124,8 +133,8 @@ class _Checker:
         elif not self._may_have(module, name):
             known = [*module.classes, *module.imported]
             self.document.report(node, f"no class {quote(name)} in {quote(module.name)}", nearest(name, known))
-        elif module.is_extension:
-            self._extension(node, module)
+        else:
+            self._native(node, path, module, name)
         return None
 
     def _may_have(self, module: Module, name: str) -> bool:
@@ -142,8 +151,14 @@ class _Checker:
         owner = module.classes.get(around)
         return owner is None or bool(owner.bases) or last in owner.bound
 
-    def _extension(self, node: Node, module: Module) -> None:
-        self.document.report(node, f"{quote(module.name)} is a C extension: its functions cannot be watched")
+    def _native(self, node: Node, path: str, module: Module, name: str) -> None:
+        """Note that `name` of `module` is C code, if its text shows that it comes from an extension."""
+        if module.name == "builtins":
+            hint = "name the function of the program that uses it"
+            self.document.report(node, f"{quote(path)} is built in, which cannot be watched", hint)
+        elif self.sources.is_native(module, name.partition(".")[0]):
+            place = f"{self.document.file}:{node.line + 1}:{node.column + 1}"
+            self.notes.append(f"{place}: {quote(path)} is C code: it is watched by a wrapper")
 
     def _methods(self, rule: Rule, nodes: dict[str, Node], node: Node) -> None:
         place = self._class(node, node.text)
@@ -187,7 +202,9 @@ class _Checker:
         if not isinstance(kind, type):
             return True
         if hasattr(kind, node.text):
-            self.document.report(node, f"{quote(node.text)} is a C method of {quote(base)}: it cannot be watched")
+            hint = f"override it in the class, and it is: def {node.text}(self, ...)"
+            what = f"{quote(node.text)} is a method of the built-in type {quote(base)}, which cannot be watched"
+            self.document.report(node, what, hint)
             return True
         return False
 
@@ -236,9 +253,9 @@ class _Checker:
                 self._parameters(rule, nodes, [function], name, in_class)
 
     def _no_function(self, node: Node, module: Module, name: str) -> None:
-        if module.is_extension:
-            self._extension(node, module)
-        elif not self._may_have(module, name):
+        if self._may_have(module, name):
+            self._native(node, node.text, module, name)
+        else:
             known = [*module.functions, *module.imported]
             hint = nearest(name, known) or nearest(name, (other.rpartition(".")[2] for other in known))
             self.document.report(node, f"no function {quote(name)} in {quote(module.name)}", hint)

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from autoinst.rules.model import Rule
 
 WILD = "*"
+PAIR = 2
+PROPERTIES = frozenset({"property", "cached_property", "functools.cached_property", "abc.abstractproperty"})
+ACCESSORS = frozenset({"setter", "getter", "deleter"})
 ANY_PARTS = "**"
 # Kinds of rules that open something: of several that mean one function, the first in the files counts.
 OPENING_KINDS = ("job", "event", "enqueue")
-QUALNAME, EXCLUDE, DECORATOR = "qualname", "exclude", "decorated_by"
+QUALNAME, EXCLUDE, DECORATOR, PROPERTY = "qualname", "exclude", "decorated_by", "property"
 
 
 def is_glob(pattern: str) -> bool:
@@ -148,6 +151,8 @@ def refusal(
         return QUALNAME
     if any(matches(pattern, f"{module}.{qualname}") for pattern in rule.exclude):
         return EXCLUDE
+    if decorators and any(is_property(name) for name in decorators.get(qualname, ())):
+        return PROPERTY
     if rule.decorated_by is not None and not any(
         matches(rule.decorated_by, name) for name in (decorators or {}).get(qualname, ())
     ):
@@ -155,14 +160,34 @@ def refusal(
     return None
 
 
-def shadowed(rules: Iterable[Rule]) -> dict[int, Rule]:
-    """Return of `rules`, in order, those that an earlier one keeps from opening anything: index -> that earlier one."""
+def is_property(decorator: str) -> bool:
+    """Tell whether a decorator, as dotted text, makes a function what is read rather than called."""
+    return decorator in PROPERTIES or decorator.rpartition(".")[2] in ACCESSORS
+
+
+def inheritor(rule: Rule, names: Sequence[tuple[str, str]]) -> str | None:
+    """Return the class (`module:qualname`) on which alone `rule` means calls, where that inherits the function.
+
+    `names` are the (module, qualified name) pairs by which rules may mean the function, its own first.
+    """
+    own = names[0][1]
+    for module, qualname in names:
+        if any(matches_qualname(pattern, qualname) for pattern in module_patterns(rule, module)):
+            return None if qualname == own or "." not in qualname else f"{module}:{qualname.rpartition('.')[0]}"
+    return None
+
+
+def shadowed(rules: Iterable[Rule], names: Sequence[tuple[str, str]] = ()) -> dict[int, Rule]:
+    """Return of `rules`, in order, those that an earlier one keeps from opening anything: index -> that earlier one.
+
+    One that means only some calls, by the class they are on, keeps nobody from the others. `names` as in `inheritor`.
+    """
     first: Rule | None = None
     found: dict[int, Rule] = {}
     for rule in rules:
         if rule.kind in OPENING_KINDS:
-            if first is None:
-                first = rule
-            else:
+            if first is not None:
                 found[rule.index] = first
+            elif rule.subclass_of is None and (len(names) < PAIR or inheritor(rule, names) is None):
+                first = rule
     return found

@@ -11,12 +11,13 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from autoinst.rules.match import is_property
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MAX_MODULES = 2_000
 MAX_HOPS = 10
-PROPERTIES = frozenset({"property", "cached_property", "functools.cached_property", "abc.abstractproperty"})
 DefNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -150,6 +151,17 @@ class Sources:
                     return found
         return None
 
+    def is_native(self, module: Module, name: str, hops: int = 0) -> bool:
+        """Tell whether the name at the top of `module` comes from an extension module, as far as its text shows."""
+        if module.is_extension:
+            return True
+        if name in module.functions or name in module.classes or name in module.bound or hops > MAX_HOPS:
+            return False
+        origin, _, last = module.imported.get(name, "").rpartition(".")
+        places = [(origin, last)] if origin else [(star, name) for star in module.stars]
+        found = [(self.module(place), last) for place, last in places]
+        return any(other is not None and self.is_native(other, last, hops + 1) for other, last in found)
+
     def locate(self, path: str, hops: int = 0) -> tuple[Module, str] | None:
         """Split a dotted path at the longest prefix that is a module, and follow the rest through imports."""
         parts = path.split(".")
@@ -211,10 +223,8 @@ class _Indexer:
         given = node.args
         arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
         arguments += [extra for extra in (given.vararg, given.kwarg) if extra is not None]
-        is_property = owner is not None and any(
-            name in PROPERTIES or name.endswith((".setter", ".getter", ".deleter")) for name in names
-        )
-        self.module.functions[prefix + node.name] = Function(tuple(arg.arg for arg in arguments), is_property)
+        reads = owner is not None and any(map(is_property, names))
+        self.module.functions[prefix + node.name] = Function(tuple(arg.arg for arg in arguments), reads)
         self.read(node.body, f"{prefix}{node.name}.<locals>.", None)
 
     def _import(self, node: ast.Import | ast.ImportFrom, prefix: str, owner: Class | None) -> None:
