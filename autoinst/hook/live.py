@@ -14,7 +14,7 @@ from autoinst.hook.rewrite import functions, wrap
 from autoinst.hook.target import Site
 from autoinst.hook.trampoline import probe_of
 from autoinst.rules.safe import attribute_or_none
-from autoinst.trace.context import class_dict, class_module, class_qualname
+from autoinst.trace.context import class_dict, class_module, class_name, class_qualname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def functions_of(module: ModuleType) -> list[tuple[str, Any]]:
             if type(function) is FunctionType:
                 if function.__module__ == module.__name__:
                     found.append((f"{prefix}{key}", function))
-            elif type(function).__name__ in C_FUNCTIONS:
+            elif class_name(type(function)) in C_FUNCTIONS:
                 if prefix or function.__module__ == module.__name__:
                     found.append((f"{prefix}{key}", function))
             elif (

@@ -16,7 +16,7 @@ from autoinst.hook.proxies import is_wrapper, wrapper_class
 from autoinst.hook.target import Site
 from autoinst.hook.trampoline import Parameters, kind_of
 from autoinst.rules.safe import has_slot
-from autoinst.trace.context import class_module, class_qualname
+from autoinst.trace.context import class_module, class_name, class_qualname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def code_of(value: Any) -> CodeType | None:
     """Return the code object that tells of a Cython function, None of any other callable."""
     if type(value) in METHODS:
         value = value.__func__
-    code = getattr(value, "__code__", None) if type(value).__name__ in C_FUNCTIONS else None
+    code = getattr(value, "__code__", None) if class_name(type(value)) in C_FUNCTIONS else None
     return code if type(code) is CodeType else None
 
 
@@ -81,7 +81,7 @@ def _parameters(value: Any) -> tuple[list[str], list[str]]:
     if code is not None:
         found = Parameters(code)
         return list(found.positional), list(found.keyword_only)
-    text = getattr(value, "__text_signature__", None) if type(value).__name__ in C_FUNCTIONS else None
+    text = getattr(value, "__text_signature__", None) if class_name(type(value)) in C_FUNCTIONS else None
     names: tuple[list[str], list[str]] = ([], [])
     depth = only_by_name = 0
     for part in (text or "()")[1:-1].split(","):
@@ -147,17 +147,17 @@ def unfit(place: Place) -> str | None:
     value = innermost(place.value)
     kind = type(value)
     if kind in METHODS:
-        return None if callable(value.__func__) else f"is a {kind.__name__} of no function"
+        return None if callable(value.__func__) else f"is a {class_name(kind)} of no function"
     if issubclass(kind, type):
         return "is a class, not a function: name its methods"
-    if kind.__name__ in C_FUNCTIONS:
+    if class_name(kind) in C_FUNCTIONS:
         code = code_of(value)
         is_stream = code is not None and kind_of(code) == "async generator"
         return "is an async generator of C code, whose end nothing tells" if is_stream else None
     if not callable(value):
-        return f"is a {kind.__name__}, not a function"
+        return f"is a {class_name(kind)}, not a function"
     if has_slot(kind, "__getattr__"):
-        return f"is a {kind.__name__} that answers for another object: name that"
+        return f"is a {class_name(kind)} that answers for another object: name that"
     return None
 
 
@@ -197,7 +197,7 @@ def _label(place: Place, raw: Any, name: str, qualname: str) -> tuple[str, str, 
         first = "cls" if kind in (classmethod, ClassMethodDescriptorType) else "self"
         own = f"{class_qualname(place.holder)}.{place.name}"
         return class_module(place.holder), own, None if kind is staticmethod else first
-    if kind.__name__ in C_FUNCTIONS:
+    if class_name(kind) in C_FUNCTIONS:
         defined = places.defining(raw)
         if defined is not None:
             return raw.__module__, raw.__qualname__, None

@@ -95,6 +95,7 @@ def resume(node: Node) -> None:
 
 # What a class is called, whatever its metaclass makes of these names.
 class_module: Callable[[type], Any] = type.__dict__["__module__"].__get__
+class_name: Callable[[type], str] = type.__dict__["__name__"].__get__
 class_qualname: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 class_dict: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 class_mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
