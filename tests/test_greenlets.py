@@ -9,6 +9,7 @@ import pytest
 
 from tests.harness import Program
 from tests.libraries import python_of
+from tests.turns import RULES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,16 +17,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.once
 
-RULES = """
-version: 1
-packs: [none]
-jobs:
-  - module: work
-    functions: ["job*"]
-    payload: {args: "${args}"}
-events:
-  - {function: work.step, name: step.work, title: "${label}"}
-"""
 # Each job gives way to the others at every step.
 WORK = """
 import time

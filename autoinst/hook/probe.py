@@ -205,45 +205,13 @@ class JobProbe(Probe):
         self.seen_class: Callable[[], type | None] = _nothing
         self.seen_kind = self.kind
 
-    def enter(self, values: tuple[Any, ...]) -> Node | None:
-        """Note the start of a call; one of a rule without fields, outside any other job, is opened right here."""
-        self.state.calls += 1
-        try:
-            if self.bare and self.gate is None and _current() is None:
-                now = _clock()
-                registry = self.registry
-                if registry.look_after > now or not registry.look(now):
-                    if not self.target.reads_self:
-                        return start(self.kind, self, now)
-                    if type(values[0]) is self.seen_class():
-                        return start(self.seen_kind, self, now)
-                    return start(self.kind_for(values), self, now)
-            gate = self.gate
-            return self.begin(values) if gate is None else gate(self, values)
-        except Exception as error:
-            if not faults.absorbed(error, f"{self.rule.where}: enter"):
-                raise
-            return None
-
-    def exit(self, node: Node | None, result: Any) -> None:
-        """Note that the call returned `result`."""
-        if node is None:
-            return
-        try:
-            if type(node) is not Run or _subscribers:
-                self.end(node, result, None)
-            else:
-                node.finish()
-                registry = self.registry
-                if registry.dirty_after < node.started:
-                    registry.dirty_after = node.started + STATUS_INTERVAL
-                    registry.flush()
-        except Exception as error:
-            if not faults.absorbed(error, f"{self.rule.where}: exit"):
-                raise
-
     def kind_for(self, values: tuple[Any, ...]) -> Kind:
-        """Return what is known beforehand of a call with these `values`, whose first is `self` or `cls`."""
+        """Return what is known beforehand of a call with `values`, whose first is a method's `self` or `cls`."""
+        if not self.target.reads_self:
+            return self.kind
+        seen = type(values[0])
+        if seen is self.seen_class():
+            return self.seen_kind
         names = self.target.names(values)
         if names[2] is self.target.action:
             kind = self.kind
@@ -254,7 +222,6 @@ class JobProbe(Probe):
                     self.kinds.clear()
                 found = self.kinds[names[2]] = self.kind_of(*names)
             kind = found
-        seen = type(values[0])
         if not issubclass(seen, type):
             # Weakly: a class made at run time must be able to go.
             self.seen_class, self.seen_kind = _nothing, kind
@@ -267,12 +234,15 @@ class JobProbe(Probe):
 
     def begin(self, values: tuple[Any, ...]) -> Node | None:
         """Open the transaction and store what the rule reads at the start."""
-        node = _current()
-        transaction = self.make(self.namespace, self.name, self.where)
+        now = _clock()
         registry = self.registry
-        if registry.look_after < transaction.started and registry.look(transaction.started):
+        if registry.look_after < now and registry.look(now):
             gate = self.gate  # the rules have changed: this very call is under the new ones
             return self.begin(values) if gate is None else gate(self, values)
+        node = _current()
+        if node is None and self.bare:
+            return start(self.kind_for(values), self, now)
+        transaction = self.make(self.namespace, self.name, self.where)
         if node is not None and type(node) is not Pending:
             outer = owner(node)
             inside = not outer.closed and not outer.foreign()
@@ -297,7 +267,17 @@ class JobProbe(Probe):
         if node.event != -1:
             end_other(node, result, exception)
             return
-        transaction = owner(node)
+        if type(node) is Run and exception is None and not _subscribers:
+            node.finish()
+        else:
+            self.end_transaction(owner(node), result, exception)
+        registry = self.registry
+        if registry.dirty_after < node.started:
+            registry.dirty_after = node.started + STATUS_INTERVAL
+            registry.flush()
+
+    def end_transaction(self, transaction: Transaction, result: Any, exception: BaseException | None) -> None:
+        """Store what the rule reads at the end, then the record, and tell the subscribers."""
         site, transaction.site = transaction.site, None
         if exception is not None:
             transaction.add_exception(exception)
@@ -309,10 +289,6 @@ class JobProbe(Probe):
             transaction.finish(layout.UNSET)
         if _subscribers:
             self.publish(transaction, exception)
-        registry = self.registry
-        if registry.dirty_after < transaction.started:
-            registry.dirty_after = transaction.started + STATUS_INTERVAL
-            registry.flush()
 
     def publish(self, transaction: Transaction, exception: BaseException | None) -> None:
         """Tell subscribers of the `perform_job*` notification."""
