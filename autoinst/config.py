@@ -33,11 +33,13 @@ class Config:
     """The AUTOINST_* variables of one process, read once.
 
     `home` is an absolute path (it may not exist yet); `rules` the user's rules files and folders, in order;
+    `default_rules` the file that is looked for where AUTOINST_RULES names none;
     `packs` the text of AUTOINST_PACKS or None; the rest are the variables' texts or None.
     """
 
     __slots__ = (
         "agent",
+        "default_rules",
         "enabled",
         "environment",
         "group",
@@ -58,12 +60,11 @@ class Config:
         self.home = os.path.join(cwd, get("AUTOINST_HOME") or default_home(environ))
         given = get("AUTOINST_RULES")
         self.rules_given = bool(given)
+        self.default_rules = None if given else os.path.join(cwd, DEFAULT_RULES_FILE)
+        self.rules: tuple[str, ...] = ()
         if given:
-            names = [os.path.join(cwd, name) for name in given.split(os.pathsep) if name]
-        else:
-            name = os.path.join(cwd, DEFAULT_RULES_FILE)
-            names = [name] if os.path.isfile(name) else []
-        self.rules = tuple(names)
+            self.rules = tuple(os.path.join(cwd, name) for name in given.split(os.pathsep) if name)
+        self.look_for_rules()
         self.packs = get("AUTOINST_PACKS")
         self.service = get("AUTOINST_SERVICE") or None
         self.environment = get("AUTOINST_ENVIRONMENT") or None
@@ -72,6 +73,12 @@ class Config:
         self.agent = (get("AUTOINST_AGENT") or "auto").strip().lower()
         self.mechanism = get("AUTOINST_MECHANISM") or None
         self.spool_max = get("AUTOINST_SPOOL_MAX") or None
+
+    def look_for_rules(self) -> None:
+        """Take the default rules file where none is named and it has come to be there."""
+        name = self.default_rules
+        if name is not None and not self.rules and os.path.isfile(name):
+            self.rules = (name,)
 
     @property
     def spool(self) -> str:

@@ -132,7 +132,7 @@ def damaged(data: bytes) -> list[bytes]:
     def resealed(body: bytes) -> bytes:
         return cache.MAGIC + cache._checksum(body) + body
 
-    key, watched, rules = marshal.loads(data[head:])
+    key, others, own, unread, rules = marshal.loads(data[head:])
     return [
         b"",
         data[: head - 2],
@@ -141,10 +141,11 @@ def damaged(data: bytes) -> list[bytes]:
         b"x" * len(data),
         data[: head + 9] + b"\xff" + data[head + 10 :],
         resealed(b"\xfb"),
-        resealed(marshal.dumps((b"other key", watched, rules), 2)),
-        resealed(marshal.dumps((key, watched, rules[:-1]), 2)),
-        resealed(marshal.dumps((key, watched, (rules[0] + 1, *rules[1:])), 2)),
-        resealed(marshal.dumps((key, 5, rules), 2)),
+        resealed(marshal.dumps((b"other key", others, own, unread, rules), 2)),
+        resealed(marshal.dumps((key, others, own, unread, rules[:-1]), 2)),
+        resealed(marshal.dumps((key, others, own, unread, (rules[0] + 1, *rules[1:])), 2)),
+        resealed(marshal.dumps((key, 5, own, unread, rules), 2)),
+        resealed(marshal.dumps((key, others, 5, unread, rules), 2)),
         resealed(marshal.dumps(None, 2)),
     ]
 

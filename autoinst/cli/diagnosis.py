@@ -223,6 +223,11 @@ def store_facts(store: Store, rules: RuleSet, attention: list[str]) -> dict[str,
         for row in statuses
         if row["status"] not in FINE
     ]
+    attention += [
+        f"process {process.pid} keeps the rules read before: {process.status['stale']}"
+        for process in processes
+        if process.ended_ns is None and process.status and process.status.get("stale")
+    ]
     totals = store.totals(0, time.time_ns() + 3600 * 10**9)
     counted: list[dict[str, Any]] = [
         {"action": action, "jobs": cell.counted, "errors": cell.counted_errors}

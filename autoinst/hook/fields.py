@@ -29,7 +29,7 @@ class Fields:
     `names` are the arguments a probe must be handed, in order; `self` or `cls` always comes first for a method.
     """
 
-    __slots__ = ("_readers", "_unavailable", "_where", "at_enter", "at_exit", "body", "names", "title", "when")
+    __slots__ = ("_readers", "_unavailable", "at_enter", "at_exit", "body", "names", "title", "when", "where")
 
     def __init__(self, rule: Rule, target: Target, unavailable: Unavailables) -> None:
         """Compile `rule`'s fields for `target`; what cannot be read there is noted in `unavailable`."""
@@ -41,7 +41,7 @@ class Fields:
         for field in rule.fields.values():
             names.extend(name for name in field.names if name in known and name not in names)
         self.names = tuple(names)
-        self._where = rule.where
+        self.where = rule.where
         self._unavailable = unavailable
         self._readers: dict[str, Reader] = {}
         self.at_enter: list[Reader] = []
@@ -59,10 +59,10 @@ class Fields:
 
     def note(self, key: str, reason: str) -> None:
         """Count that field `key` could not be read."""
-        entry = self._unavailable.get((self._where, key))
+        entry = self._unavailable.get((self.where, key))
         if entry is None:
             if len(self._unavailable) < MAX_UNAVAILABLE:
-                self._unavailable[(self._where, key)] = [reason[:200], 1]
+                self._unavailable[(self.where, key)] = [reason[:200], 1]
         else:
             entry[0] = reason[:200]
             entry[1] += 1

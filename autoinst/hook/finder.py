@@ -5,8 +5,10 @@ This file is all that a process without a matching module pays for; the rest is 
 
 from __future__ import annotations
 
+import os
 import sys
 from _thread import get_ident
+from time import monotonic_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +17,12 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from autoinst.config import Config
+    from autoinst.hook.edits import Edits
     from autoinst.hook.registry import Registry
     from autoinst.rules.model import RuleSet
+
+
+LOOK_INTERVAL = 1_000_000_000  # ns between two looks at the rules files
 
 
 class Finder:
@@ -33,6 +39,10 @@ class Finder:
         self._registry: Registry | None = None
         # The module that `-m` runs as __main__, if any.
         self.main_name: str | None = None
+        self._edits: Edits | None = None
+        self.look_after = monotonic_ns() + LOOK_INTERVAL
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._before_fork)
 
     @property
     def registry(self) -> Registry:
@@ -42,13 +52,63 @@ class Finder:
             from autoinst.trace import recorder
 
             recorder.configure(recorder.Recorder(self.config, self.rules.settings, self.rules.digest))
-            self._registry = Registry(self.rules)
+            registry = Registry(self.rules)
+            registry.look_after = self.look_after
+            registry.look = self.look
+            self._registry = registry
         return self._registry
+
+    @property
+    def registry_if_any(self) -> Registry | None:
+        """The states of the rules, None while no module has been wanted."""
+        return self._registry
+
+    def adopt(self, rules: RuleSet) -> None:
+        """Serve `rules` from now on."""
+        self.rules = rules
+        self._exact = rules.exact
+        self._globs = rules.has_globs
+
+    def look(self, now: int) -> bool:
+        """Apply what has changed in the rules files; return whether anything has. Asked once a second at most.
+
+        `now` is in ns of the monotonic clock.
+        """
+        self.look_soon(LOOK_INTERVAL, now)
+        try:
+            if self._edits is None:
+                from autoinst.hook.edits import Edits
+
+                self._edits = Edits(self)
+            return self._edits.look()
+        except Exception as error:  # the program goes on under the rules it has
+            from autoinst.hook import edits
+            from autoinst.trace import faults
+
+            if not edits.is_loading_fault(error):
+                raise
+            faults.note(f"rules not read again: {type(error).__name__}: {error}")
+            return False
+
+    def look_soon(self, wait: int, now: int | None = None) -> None:
+        """Look at the rules files when `wait` ns have passed."""
+        self.look_after = (monotonic_ns() if now is None else now) + wait
+        if self._registry is not None:
+            self._registry.look_after = self.look_after
+
+    def _before_fork(self) -> None:
+        # A worker that forks for each job runs none itself: it is the parent that must learn of new rules.
+        now = monotonic_ns()
+        if self.look_after < now:
+            self.look(now)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the other finders' spec of a wanted module, with its loader prepared; None for all others."""
+        now = monotonic_ns()
+        if self.look_after < now and not self._preparing:
+            self.look(now)
         if (
             (self._registry is None or not self._registry.carries(name))
             and name not in self._exact

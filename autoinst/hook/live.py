@@ -45,12 +45,13 @@ def patch_missing(
     name: str,
     *,
     shown: CodeType | None,
+    alias: str | None = None,
 ) -> None:
-    """Patch what `candidates` mean in the loaded `module` and its code, if it is `shown`, did not show.
+    """Patch what `candidates` mean in the loaded `module`, also called `alias`, and its `shown` code did not show.
 
     With that the module's own functions have their probes; re-exports and functions made at run time have not.
     """
-    patcher = Patcher(registry, module, name)
+    patcher = Patcher(registry, module, name, alias)
     for state, patterns in candidates:
         for pattern in patterns:
             if "*" in pattern:
@@ -75,11 +76,12 @@ def patch_missing(
 class Patcher:
     """Gives functions of one loaded module their probes."""
 
-    def __init__(self, registry: Registry, module: ModuleType, name: str) -> None:
-        """Patch functions of `module`, called `name` by rules."""
+    def __init__(self, registry: Registry, module: ModuleType, name: str, alias: str | None = None) -> None:
+        """Patch functions of `module`, called `name`, or also `alias`, by rules."""
         self.registry = registry
         self.module = module
         self.name = name
+        self.alias = alias
         self.others: list[tuple[RuleState, str]] = []  # what is no Python function
         self._functions: list[tuple[str, Any]] | None = None
         self._known: dict[str, list[tuple[RuleState, list[str]]]] = {}
@@ -118,8 +120,11 @@ class Patcher:
         real = function.__qualname__
         own_name = module == "__main__" or module not in sys.modules or "<" in real
         label = (name, qualname) if own_name else (module, real)
-        names = (label,) if label == (name, qualname) else (label, (name, qualname))
-        states = self.registry.choose(names, self._decorators_in(state, code), self._known)
+        names: tuple[tuple[str, str], ...] = (label,) if label == (name, qualname) else (label, (name, qualname))
+        if self.alias is not None:
+            names = (*names, (self.alias, qualname))
+        decorators = decorators_in(code.co_filename, self._decorators) if state.rule.decorated_by else None
+        states = self.registry.choose(names, decorators, self._known)
         if states:
             site = Site(names, code, module)
             function.__code__ = wrap(code, self.registry.probes_of(site, states))
@@ -134,15 +139,14 @@ class Patcher:
             function.__code__ = wrap(site.code, self.registry.probes_of(again, states))
             again.functions = [*site.functions, reference(function)]
 
-    def _decorators_in(self, state: RuleState, code: CodeType) -> dict[str, list[str]] | None:
-        if state.rule.decorated_by is None:
-            return None
-        file = code.co_filename
-        if file not in self._decorators:
-            from autoinst.hook.decorators import decorators_of
 
-            self._decorators[file] = decorators_of(file)
-        return self._decorators[file]
+def decorators_in(file: str, known: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
+    """Return the decorators of the functions in source `file`, read once as long as `known` is kept."""
+    if file not in known:
+        from autoinst.hook.decorators import decorators_of
+
+        known[file] = decorators_of(file)
+    return known[file]
 
 
 def functions_of(module: ModuleType) -> list[tuple[str, Any]]:

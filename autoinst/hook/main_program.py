@@ -44,25 +44,36 @@ def started_as(argv: list[str]) -> tuple[str, str]:
     return "-", ""
 
 
+def names_of_main() -> tuple[str, ...]:
+    """Return what records call the module that runs as `__main__`, and then what else rules may call it."""
+    module, kind = sys.modules.get("__main__"), type(sys)
+    names = kind.__getattribute__(module, "__dict__") if issubclass(type(module), kind) else {}
+    name = getattr(names.get("__spec__"), "name", "__main__")
+    if name != "__main__":  # -m
+        return name, "__main__"
+    how, what = started_as(getattr(sys, "orig_argv", []))
+    if how == "script" and what.endswith((".py", ".pyw")):
+        return "__main__", os.path.splitext(os.path.basename(what))[0]
+    return ("__main__",)
+
+
 def prepare(finder: Finder) -> None:
     """Arrange that the functions of `__main__` which rules mean get their probes."""
     how, what = started_as(getattr(sys, "orig_argv", []))
     if how == "-m":
         finder.main_name = what
         return
-    names = ["__main__"]
-    if how == "script" and what.endswith((".py", ".pyw")):
-        names.append(os.path.splitext(os.path.basename(what))[0])
+    names = names_of_main()
     if not any(finder.rules.wanted(name) for name in names):
         return
     registry = finder.registry
     candidates = [found for name in names for found in registry.candidates(name, None)]
-    alias = names[1] if names[1:] else None
     if how == "script":
         path = os.path.abspath(what)
         if os.path.isfile(path):
             from autoinst.hook.module import Module
 
+            alias = names[1] if len(names) > 1 else None
             module = Module(registry, "__main__", candidates, as_main=True, alias=alias)
             sys.path_hooks.insert(0, Script(module, path, what))
     elif sys.version_info >= (3, 12):

@@ -8,6 +8,7 @@ from autoinst.hook.registry import package_folder
 from autoinst.hook.rewrite import functions, rewrite
 from autoinst.hook.trampoline import trim
 from autoinst.trace import faults
+from autoinst.trace.exceptions import module_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Module:
         self.name = name
         self.alias = alias
         self.candidates = candidates
+        self._rules = registry.rules  # those that the candidates are of
         self.as_main = as_main
         self.seen: CodeType | None = None  # its code, once that has been rewritten
 
@@ -124,6 +126,7 @@ class Module:
     def code(self, code: CodeType) -> CodeType:
         """Return the module's code with probes; the code itself where that fails."""
         try:
+            self._renew()
             decorators = self._decorators(code)
             runtime = "__main__" if self.as_main else self.name
             new = rewrite(
@@ -147,6 +150,15 @@ class Module:
             return code
         return new
 
+    def _renew(self) -> None:
+        """Go by the rules in force now: they may have changed since the module was found, long ago if it is lazy."""
+        registry = self.registry
+        if self._rules is not registry.rules:
+            self._rules = registry.rules
+            folder = package_folder(self.name, module_names(self.name).get("__file__"))
+            names = (self.name,) if self.alias is None else (self.name, self.alias)
+            self.candidates = [found for name in names for found in registry.candidates(name, folder)]
+
     def _decorators(self, code: CodeType) -> dict[str, list[str]]:
         return Decorators(code, everything=any(state.rule.decorated_by for state, _ in self.candidates))
 
@@ -155,6 +167,7 @@ class Module:
         try:
             if self.registry.carries(self.name):
                 carry.loaded(self.name, module)
+            self._renew()
             if self.candidates:
                 live.patch_missing(self.registry, self.candidates, module, self.name, shown=self.seen)
                 self.report()

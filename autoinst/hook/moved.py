@@ -44,6 +44,17 @@ class Moved(Node):
                 probe.error(node, exception)
 
 
+def move(probes: list[Probe], successors: list[Probe]) -> None:
+    """Let `successors` act in the place of `probes`, those of one function, the outermost first."""
+    for probe in probes:
+        probe.state = type(probe.state)(probe.rule)  # it counts no calls of its own any longer
+    for probe in probes[1:]:
+        probe.gate = off
+    for probe in probes[:1]:
+        probe.successors = tuple(successors)
+        probe.gate = handed_on if successors else off
+
+
 def off(_probe: Probe, _values: tuple[Any, ...]) -> None:
     """Let a call pass: no rule means the function any longer."""
 

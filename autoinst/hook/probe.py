@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from autoinst.hook.fields import Fields
     from autoinst.hook.registry import Registry, RuleState
     from autoinst.hook.target import Site, Target
+    from autoinst.rules.model import Rule
 
 _clock = time.monotonic_ns
 _current = current.get
@@ -38,7 +39,7 @@ STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses 
 class NoFields:
     """The fields of a rule that has none."""
 
-    __slots__ = ("names",)
+    __slots__ = ("names", "where")
 
     at_enter = at_exit = ()
     when = None
@@ -160,6 +161,11 @@ class Probe:
         """Close what `begin` opened."""
         raise NotImplementedError
 
+    def move_to(self, rule: Rule) -> None:
+        """Go by `rule`, which says the same at another place of its file."""
+        self.rule = rule
+        self.fields.where = rule.where
+
     def left_open(self) -> Run | Transaction | None:
         """Return what was opened last in this context, where an exception kept `enter` from returning it."""
         node = current.get()
@@ -231,6 +237,15 @@ class JobProbe(Probe):
     def kind_of(self, class_name: str, method: str, action: str) -> Kind:
         """Describe the rule's runs of that `action`."""
         return Kind(self.namespace, self.name, self.where, self.ignored, class_name, method, action)
+
+    def move_to(self, rule: Rule) -> None:
+        """Go by `rule`, which says the same at another place of its file."""
+        super().move_to(rule)
+        if self.where != rule.where:
+            self.where = rule.where
+            self.seen_class = _nothing
+            self.kinds = {}
+            self.kind = self.seen_kind = self.kind_of(self.target.class_name, self.target.method, self.target.action)
 
     def begin(self, values: tuple[Any, ...]) -> Node | None:
         """Open the transaction and store what the rule reads at the start."""

@@ -83,9 +83,10 @@ class Registry:
     def __init__(self, rules: RuleSet) -> None:
         """Take the rules; modules are looked at as they are imported."""
         self.rules = rules
-        self.states: dict[int, RuleState] = {}
+        self.states: dict[Rule, RuleState] = {}
         self.unavailable: dict[tuple[str, str], list[Any]] = {}
         self.notes: list[str] = []
+        self.stale: str | None = None  # why rules files that have changed since are not in force
         self.dirty_after = 0
         self.look_after = NEVER  # when the rules files are looked at again (ns of the monotonic clock)
         self.look: Callable[[int], bool] = _nothing_to_see
@@ -96,9 +97,9 @@ class Registry:
 
     def state(self, rule: Rule) -> RuleState:
         """Return the state of `rule`."""
-        found = self.states.get(rule.index)
+        found = self.states.get(rule)
         if found is None:
-            found = self.states[rule.index] = RuleState(rule)
+            found = self.states[rule] = RuleState(rule)
         return found
 
     def candidates(self, module: str, folder: str | None) -> list[tuple[RuleState, list[str]]]:
@@ -236,9 +237,10 @@ class Registry:
         arenas = recorder.get().spool.arenas
         if not arenas:
             return
-        rows = [state.row() for state in self.states.values()]
+        rows = [state.row() for state in tuple(self.states.values())]
         status: dict[str, Any] = {
             "digest": self.rules.digest,
+            "stale": self.stale,
             "rules": rows,
             "unavailable": [[where, field, *entry] for (where, field), entry in self.unavailable.items()],
             "notes": [*self.notes, *(f"{count} x {what}" for what, count in faults.counts.items())],

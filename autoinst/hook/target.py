@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from autoinst.hook.native import Signature
     from autoinst.hook.probe import Probe
-    from autoinst.hook.registry import RuleState
+    from autoinst.hook.registry import Registry, RuleState
 
 
 class Target:
@@ -133,6 +133,16 @@ class Site:
         self.probes: tuple[ReferenceType[Probe], ...] = ()
         self.functions: list[ReferenceType[FunctionType]] = []
         self.in_place = False
+
+    def take(self, registry: Registry, states: list[RuleState]) -> None:
+        """Let the calls from now on be under the rules of `states`: the probes in the code hand them on."""
+        from autoinst.hook import moved
+
+        before = self.states
+        moved.move([probe for known in self.probes if (probe := known()) is not None], registry.probes_of(self, states))
+        mechanism = next((state.mechanism for state in before if state.mechanism), None)
+        for state in states:
+            state.add(f"{self.module}:{self.qualname}", mechanism or "trampoline")
 
     @property
     def module(self) -> str:

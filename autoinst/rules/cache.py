@@ -35,6 +35,15 @@ def load_cached(config: Config) -> RuleSet:
 
     What is wrong in the files is in the result's `problems`; if reading them fails altogether, there are no rules.
     """
+    try:
+        return load(config)
+    except Exception as error:
+        problem = f"rules: not read: {type(error).__name__}: {error}"
+        return RuleSet.build("", {"redact": (), "env": (), "ignore": (), "packs": ()}, [problem], ())
+
+
+def load(config: Config) -> RuleSet:
+    """Do so, but let pass whatever exception comes up while files are read."""
     key = _key(config)
     name = f"rules-{_checksum(key).hex()}"
     folders = _folders(config)
@@ -42,11 +51,7 @@ def load_cached(config: Config) -> RuleSet:
         found = _read(os.path.join(folder, name), key)
         if found is not None:
             return found
-    try:
-        return _load(config, key, name, folders)
-    except Exception as error:
-        problem = f"rules: not read: {type(error).__name__}: {error}"
-        return RuleSet.build("", {"redact": (), "env": (), "ignore": (), "packs": ()}, [problem], ())
+    return _load(config, key, name, folders)
 
 
 def signature(path: str) -> tuple[int, int, int, int] | None:
@@ -79,12 +84,14 @@ def _read(path: str, key: bytes) -> RuleSet | None:
         body = data[HEAD:]
         if data[:HEAD] != MAGIC + _checksum(body):
             return None
-        known, watched, rules = marshal.loads(body)
-        if known != key or any(signature(name) != kept for name, kept in watched):
+        known, others, own, unread, content = marshal.loads(body)
+        if known != key or any(signature(name) != kept for name, kept in (*others, *own)):
             return None
-        return RuleSet.from_data(rules)
+        rules = RuleSet.from_data(content)
+        rules.watched, rules.unread = own, unread
     except Exception:
         return None
+    return rules
 
 
 def _read_own(path: str) -> bytes:
@@ -106,11 +113,12 @@ def _load(config: Config, key: bytes, name: str, folders: list[str]) -> RuleSet:
 
     before = time.time_ns()
     here = os.path.dirname(os.path.abspath(__file__))
-    watched = [(path, signature(path)) for path in (os.path.join(here, name) for name in READERS)]
+    others = [(path, signature(path)) for path in (os.path.join(here, name) for name in READERS)]
     rules, loader = load_files(config.rules, config.packs)
-    watched += loader.touched.items()
-    if all(kept is None or max(kept[:2]) < before - SETTLED_NS for _, kept in watched):
-        body = marshal.dumps((key, watched, rules.to_data()), 2)
+    own = rules.watched
+    others += [entry for entry in loader.touched.items() if entry not in own]
+    if all(kept is None or max(kept[:2]) < before - SETTLED_NS for _, kept in (*others, *own)):
+        body = marshal.dumps((key, others, own, rules.unread, rules.to_data()), 2)
         _write(folders, name, MAGIC + _checksum(body) + body)
     return rules
 

@@ -31,11 +31,15 @@ FIRST_WINS = (*TEXTS, "keep", "retention")  # of several files, the one that is 
 
 
 class Loader:
-    """Reads files one after the other; `read_files` are the documents, `touched` every path the outcome depends on."""
+    """Reads files one after the other; `read_files` are the documents, `touched` every path the outcome depends on.
+
+    `unread` maps each path of which nothing could be read to what is wrong with it.
+    """
 
     def __init__(self) -> None:
         self.touched: dict[str, Any] = {}
         self.problems: list[Problem] = []
+        self.unread: dict[str, str] = {}
         self.read_files: list[tuple[Document, FileRules]] = []
         self._seen: set[str] = set()
 
@@ -70,6 +74,7 @@ class Loader:
     def problem(self, file: str, message: str, hint: str | None = None) -> None:
         """Note a problem of a whole file."""
         self.problems.append(Problem(file, 0, 0, message, hint))
+        self.unread[file] = self.problems[-1].one_line
 
     def _file(self, path: str, pack: str | None) -> None:
         real = os.path.realpath(path)
@@ -88,10 +93,13 @@ class Loader:
             column = error.start - data.rfind(b"\n", 0, error.start)
             source = data.splitlines()[line].decode("utf-8", "replace")
             self.problems.append(Problem(path, line + 1, column, "not UTF-8", "save the file as UTF-8", source))
+            self.unread[path] = self.problems[-1].one_line
             return
         document = Document(path, text)
         found = Parser(document, pack).parse()
         self.read_files.append((document, found))
+        if not found.is_read:
+            self.unread[path] = document.problems[0].one_line
         for node in found.includes:
             self._include(document, node)
         self.problems.extend(document.problems)
@@ -110,6 +118,7 @@ class Loader:
             if not os.path.exists(pattern):
                 self.touch(pattern)
                 document.report(node, "no such file")
+                self.unread[pattern] = document.problems[-1].one_line
                 return
         for name in names:
             self.read(name)
@@ -124,9 +133,12 @@ def load_files(paths: Iterable[str], packs: str | None = None) -> tuple[RuleSet,
     for path in paths:
         loader.read(path)
     own = len(loader.read_files)
+    watched, unread = list(loader.touched.items()), dict(loader.unread)
     for name, file in _packs(loader, packs).items():
         loader.read(file, name)
-    return _assemble(loader, own), loader
+    rules = _assemble(loader, own)
+    rules.watched, rules.unread = watched, unread
+    return rules, loader
 
 
 def _packs(loader: Loader, packs: str | None) -> dict[str, str]:

@@ -165,7 +165,9 @@ class RuleSet:
 
     `digest` names their content; `settings` holds service, environment, revision, namespace (texts or None), redact,
     env, ignore (tuples of texts) and packs (names of those that are on); `problems` one line for each thing wrong;
-    `exact` maps the module names that rules spell out, `has_globs` tells that others may match too.
+    `exact` maps the module names that rules spell out, `has_globs` tells that others may match too. `watched` are the
+    (path, signature) pairs of the user's files and folders that this was read from, `unread` maps those that could not
+    be read at all to what is wrong with them.
     """
 
     __slots__ = (
@@ -179,6 +181,8 @@ class RuleSet:
         "has_globs",
         "problems",
         "settings",
+        "unread",
+        "watched",
     )
 
     def __init__(
@@ -200,6 +204,8 @@ class RuleSet:
         self._rules = rules
         self._heads = heads
         self._anywhere = anywhere
+        self.watched: list[tuple[str, Any]] = []
+        self.unread: dict[str, str] = {}
         self._made: dict[int, Rule] = {}
         self._memo: dict[str, tuple[Rule, ...]] = {}
 

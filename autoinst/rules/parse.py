@@ -25,7 +25,8 @@ YES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off"
 class FileRules:
     """What one file says: its settings (only those it has), include patterns with their nodes, packs, and rules.
 
-    `packs` is None where the file does not say; `nodes` are the rules' nodes, for `autoinst check`.
+    `packs` is None where the file does not say; `nodes` are the rules' nodes, for `autoinst check`; `is_read` is false
+    where the file as a whole is no rules file.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class FileRules:
         self.packs: list[Node] | None = None
         self.rules: list[Rule] = []
         self.nodes: list[dict[str, Node]] = []
+        self.is_read = False
 
 
 class Parser:
@@ -52,6 +54,7 @@ class Parser:
         """Read the whole tree."""
         root = self.document.root
         if root is None or root.is_empty:
+            self.out.is_read = not self.document.problems
             return self.out
         if root.kind != "map":
             self.report(root, f"a rules file is a mapping, not {root.describe()}", "it begins with 'version: 1'")
@@ -59,6 +62,7 @@ class Parser:
         entries = self.entries(root, keys.by_name(keys.TOP), "a rules file")
         if not self._version(root, entries.get("version")):
             return self.out
+        self.out.is_read = True
         self._settings(entries)
         for section in keys.SECTIONS:
             for node in self.list_of(entries.get(section), f"'{section}'"):

@@ -25,6 +25,7 @@ def process_facts(process: Process) -> dict[str, Any]:
         "ended_at": rfc3339(process.ended_ns),
         "how": process.how,
         "digest": status.get("digest"),
+        "stale": status.get("stale"),
         "rules": [
             dict(zip(("rule", "status", "mechanism", "calls", "detail"), row, strict=False))
             for row in status.get("rules", ())

@@ -43,12 +43,16 @@ class Recorder:
     def __init__(self, config: Config, settings: Mapping[str, Any], digest: str = "") -> None:
         """Record under `config`; `settings` are those of the rules file, `digest` names the rules in force."""
         self.config = config
+        self.adopt(settings, digest)
+        self.spool = self._new_spool()
+
+    def adopt(self, settings: Mapping[str, Any], digest: str) -> None:
+        """Go by the settings of rules files that have changed; a service's name stays what the arena says."""
         self.settings = settings
         self.digest = digest
         self.ignored: tuple[str, ...] = tuple(settings.get("ignore") or ())
         self.sanitizer = Sanitizer(settings.get("redact") or ())
         self.env_allowed = frozenset((*ENV_ALLOWED, *(settings.get("env") or ())))
-        self.spool = self._new_spool()
 
     def _new_spool(self) -> Spool:
         config = self.config
