@@ -7,6 +7,8 @@ import os
 import random
 import sqlite3
 import stat
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -603,6 +605,20 @@ def test_an_older_store_is_brought_up_to_date(tmp_path, monkeypatch):
     with Store(path) as store:
         assert store.count() == 1
         assert store._con.execute("SELECT count(*) FROM extra").fetchone()[0] == 0
+
+
+def test_opening_it_again_leaves_the_locks_of_what_is_open_in_this_process(tmp_path):
+    path = str(tmp_path / "s.sqlite3")
+    code = "import sys; from autoinst.store.sqlite import Store; from autoinst.record import Record\n"
+    code += "with Store(sys.argv[1]) as s, s.transaction(): s.insert([Record(sys.argv[2] * 32, 'ok', 1)])"
+    subprocess.run([sys.executable, "-c", code, path, "1"], check=True)
+    with Store(path, readonly=True) as reader:
+        assert reader.count() == 1
+        Store(path).close()
+        # Where the reader's lock is lost, the last writer takes the log away that it reads.
+        for number in (2, 3):
+            subprocess.run([sys.executable, "-c", code, path, str(number)], check=True)
+            assert reader.count() == number
 
 
 @pytest.mark.parametrize("damage", ["text", "header", "middle"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from autoinst.config import is_shared, share_file
+from autoinst.config import SHARED_FILE, is_shared, share_file
 from autoinst.errors import StoreError
 from autoinst.store import incidents, rollups, schema
 from autoinst.store.insert import Inserted, Inserter
@@ -62,6 +63,11 @@ class Store(Reader):
         super().__init__(con, path)
         self._inserter = Inserter(self._con, self._names)
         self._left_out = LeftOut(self._con, self._names, self._inserter)
+
+    @classmethod
+    def empty(cls) -> Store:
+        """Return a store that has nothing and keeps nothing, for any thread."""
+        return cls(":memory:", any_thread=True)
 
     def __enter__(self) -> Store:  # noqa: PYI034 - Self is not in typing before 3.11
         """Return the store itself."""
@@ -225,7 +231,9 @@ def open_repaired(path: str, *, timeout: float = BUSY_SECONDS) -> tuple[Store, s
 
 
 def _connect(path: str, *, readonly: bool, timeout: float, any_thread: bool) -> sqlite3.Connection:
-    if readonly:
+    if path == ":memory:":
+        uri = "file::memory:"
+    elif readonly:
         uri = f"file:{quote(path)}?mode=ro"
     else:
         uri = f"file:{quote(path)}"
@@ -235,9 +243,16 @@ def _connect(path: str, *, readonly: bool, timeout: float, any_thread: bool) -> 
 
 def _make_file(path: str) -> None:
     with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        folder = os.path.dirname(path)
         try:
-            share_file(fd, os.path.dirname(path))
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            # Without a descriptor: to close one would drop the locks of another connection of this process.
+            if is_shared(os.stat(folder).st_mode) and stat.S_IMODE(os.stat(path).st_mode) != SHARED_FILE:
+                os.chmod(path, SHARED_FILE)
+            return
+        try:
+            share_file(fd, folder)
         finally:
             os.close(fd)
 
