@@ -47,8 +47,11 @@ def test_wheel(built: Path) -> None:
     assert "Requires-Python: >=3.10" in metadata
     assert sorted(line for line in metadata if line.startswith("Requires-Dist:")) == [
         "Requires-Dist: importlib-metadata>=4.6",
+        "Requires-Dist: jinja2>=3.1; extra == 'ui'",
         "Requires-Dist: pyyaml>=5.4",
+        "Requires-Dist: starlette>=0.40; extra == 'ui'",
         "Requires-Dist: urllib3>=1.26",
+        "Requires-Dist: uvicorn>=0.30; extra == 'ui'",
         "Requires-Dist: wrapt>=1.14",
     ]
 

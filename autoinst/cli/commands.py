@@ -16,7 +16,7 @@ from autoinst.errors import AutoinstError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COMMANDS = ("run", "jobs", "show", "check", "doctor", "agent", "export", "demo", "path")
+COMMANDS = ("run", "jobs", "show", "check", "doctor", "agent", "ui", "export", "demo", "path")
 MAX_DIGITS = 18  # of a number that SQLite can hold
 STATUSES = ("ok", "error", "ignored", "killed", "running")
 
@@ -86,6 +86,16 @@ examples:
 
 JSON Lines have all that `autoinst jobs --json` has; CSV leaves out events and backtraces."""
 
+UI_EPILOG = """\
+examples:
+  autoinst ui --open
+  autoinst ui --port 0
+  autoinst ui --read-from /backup/autoinst/store.sqlite3
+  AUTOINST_UI_TOKEN=... autoinst ui --host 0.0.0.0
+
+Only this machine is served unless there is a token. Keys: / searches, j and k choose a row, ? shows all.
+It needs what `pip install 'autoinst[ui]'` installs. docs/web.md says more."""
+
 DEMO_EPILOG = """\
 examples:
   autoinst demo
@@ -137,6 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_check(commands)
     add_doctor(commands)
     add_agent(commands)
+    add_ui(commands)
     add_export(commands)
     add_demo(commands)
     add(commands, "path", "print the folder to put on PYTHONPATH instead of using `run`", PATH_EPILOG)
@@ -220,6 +231,26 @@ def add_agent(commands: Any) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--once", action="store_true", help="drain all there is and end")
     how.add_argument("--foreground", action="store_true", help="stay in this process and log to standard error")
+
+
+def add_ui(commands: Any) -> None:
+    """Add `ui`."""
+    parser = add(commands, "ui", "show it all on a web page of this machine [env: AUTOINST_HOME]", UI_EPILOG)
+    parser.add_argument("--port", type=port, default=7700, metavar="N", help="default %(default)s; 0: any free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s)")
+    parser.add_argument("--open", action="store_true", help="open it in a browser")
+    parser.add_argument("--token", help="what a browser has to know first [env: AUTOINST_UI_TOKEN]")
+    parser.add_argument("--read-from", metavar="PATH", help="show this home or store file as it is, changing nothing")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a further name it is called by"
+    )
+
+
+def port(text: str) -> int:
+    """Return a port's number, for argparse."""
+    if not text.isascii() or not text.isdigit() or len(text) > len("65535") or int(text) > 65535:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
 
 
 def add_export(commands: Any) -> None:

@@ -121,6 +121,12 @@ class Reader:
             found = self._con.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job'").fetchone()
             return int(found[0]) if found else 0
 
+    def first(self) -> int | None:
+        """Return the start of the hour of the first job that is still counted, ns since the epoch."""
+        with self._errors():
+            found = self._con.execute("SELECT min(at) FROM hour").fetchone()[0]
+            return None if found is None else int(found) * totals.HOUR_NS
+
     def count(self) -> int:
         """Return how many jobs are stored (not counting those that were only counted)."""
         with self._errors():

@@ -1,0 +1,1 @@
+"""The web page of `autoinst ui`: server-rendered, read from the store; never imported by a worker."""
