@@ -17,7 +17,7 @@ from autoinst import config as configuration
 from autoinst.hook import live
 from autoinst.hook.finder import is_own
 from autoinst.hook.main_program import names_of_main
-from autoinst.hook.registry import package_folder
+from autoinst.hook.registry import is_on_its_way, package_folder
 from autoinst.hook.rewrite import wrap
 from autoinst.hook.target import Site
 from autoinst.hook.trampoline import probe_of
@@ -187,7 +187,7 @@ class Edits:
             module = sys.modules.get(name)
             if id(module) in self._done or is_own(name) or not issubclass(type(module), ModuleType):
                 continue
-            if type(module).__name__ == "_LazyModule" or _is_on_its_way(name):
+            if type(module).__name__ == "_LazyModule" or is_on_its_way(name):
                 waits = True
                 continue
             self._done.add(id(module))
@@ -287,9 +287,3 @@ def _functions(site: Site) -> list[FunctionType]:
 
 def _same(state: RuleState, other: RuleState) -> bool:
     return state is other
-
-
-def _is_on_its_way(name: str) -> bool:
-    """Return whether the module of that name is still being imported."""
-    spec = module_names(name).get("__spec__")
-    return bool(getattr(spec, "_initializing", False))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 LOOK_INTERVAL = 1_000_000_000  # ns between two looks at the rules files
+RUNPY = "runpy"
 
 
 class Finder:
@@ -37,8 +38,9 @@ class Finder:
         self._busy: set[tuple[int, str]] = set()
         self._preparing: set[int] = set()
         self._registry: Registry | None = None
-        # The module that `-m` runs as __main__, if any.
+        # The module that `-m` runs as __main__, if any, and what it calls itself.
         self.main_name: str | None = None
+        self.main = "__main__"
         self._edits: Edits | None = None
         self.look_after = monotonic_ns() + LOOK_INTERVAL
         if hasattr(os, "register_at_fork"):
@@ -114,6 +116,7 @@ class Finder:
             and name not in self._exact
             and (not self._globs or not self.rules.wanted(name))
             and (self.main_name is None or not self._is_main(name))
+            and name != RUNPY
         ):
             return None
         thread = get_ident()
@@ -153,11 +156,17 @@ class Finder:
         return None
 
     def _prepare(self, spec: ModuleSpec, name: str) -> None:
+        if name == RUNPY:
+            from autoinst.hook import run_path
+            from autoinst.hook.shared import Shared
+
+            spec.loader = Shared(spec.loader, run_path.Runs(self).watch)  # type: ignore[assignment]
+            return
         from autoinst.hook import module
 
         package = spec.submodule_search_locations is not None
-        as_main = name == "__main__" or (not package and self._is_main(name))
-        module.prepare(self.registry, spec, name, as_main=as_main)
+        is_main = name == "__main__" or (not package and self._is_main(name))
+        module.prepare(self.registry, spec, name, self.main if is_main else None)
 
 
 def install(config: Config, rules: RuleSet) -> Finder:
@@ -169,6 +178,10 @@ def install(config: Config, rules: RuleSet) -> Finder:
         for name, module in tuple(sys.modules.items())
         if name != "__main__" and rules.wanted(name) and isinstance(module, type(sys)) and not is_own(name)
     ]
+    if RUNPY in sys.modules:
+        from autoinst.hook import run_path
+
+        run_path.Runs(finder).watch(sys.modules[RUNPY])
     if loaded:
         from autoinst.hook import module as modules
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from autoinst.hook.module import Module
 
 OPTIONS_WITH_VALUE = "WX"
+CHILDREN = "from multiprocessing."  # how the command of a child begins
 LONG_OPTIONS_WITH_VALUE = ("--check-hash-based-pycs",)
 
 
@@ -63,6 +64,8 @@ def prepare(finder: Finder) -> None:
     if how == "-m":
         finder.main_name = what
         return
+    if how == "-c" and any(word.startswith(CHILDREN) for word in sys.orig_argv):
+        return  # a child of multiprocessing: what it runs as its main module comes by run_path
     names = names_of_main()
     if not any(finder.rules.wanted(name) for name in names):
         return
@@ -74,7 +77,7 @@ def prepare(finder: Finder) -> None:
             from autoinst.hook.module import Module
 
             alias = names[1] if len(names) > 1 else None
-            module = Module(registry, "__main__", candidates, as_main=True, alias=alias)
+            module = Module(registry, "__main__", candidates, main="__main__", alias=alias)
             sys.path_hooks.insert(0, Script(module, path, what))
     elif sys.version_info >= (3, 12):
         from autoinst.hook.monitor import watch_main

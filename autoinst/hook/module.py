@@ -6,6 +6,7 @@ from autoinst.hook import carry, live
 from autoinst.hook.decorators import Decorators
 from autoinst.hook.registry import package_folder
 from autoinst.hook.rewrite import functions, rewrite
+from autoinst.hook.shared import Shared
 from autoinst.hook.trampoline import trim
 from autoinst.trace import faults
 from autoinst.trace.exceptions import module_names
@@ -24,15 +25,18 @@ if TYPE_CHECKING:
 HOOKED = ("get_code", "exec_module")
 
 
-def prepare(registry: Registry, spec: ModuleSpec, name: str, *, as_main: bool) -> None:
-    """Arrange that module `name` is loaded with probes; whatever fails, it loads as it would have."""
+def prepare(registry: Registry, spec: ModuleSpec, name: str, main: str | None = None) -> None:
+    """Arrange that module `name` is loaded with probes; whatever fails, it loads as it would have.
+
+    `main` is what a module that is run as the main one calls itself (`__main__`, or `__mp_main__` in a child).
+    """
     try:
         candidates = registry.candidates(name, package_folder(name, spec.origin))
-        alias = "__main__" if as_main and name != "__main__" else None
+        alias = "__main__" if main is not None and name != "__main__" else None
         if alias is not None:
             candidates = [*candidates, *registry.candidates(alias, None)]
         if candidates or registry.carries(name):
-            Module(registry, name, candidates, as_main=as_main, alias=alias).arm(spec)
+            Module(registry, name, candidates, main=main, alias=alias).arm(spec)
     except Exception as error:
         if not faults.absorbed(error, name):
             raise
@@ -54,7 +58,13 @@ class Module:
     """One wanted module on its way in."""
 
     def __init__(
-        self, registry: Registry, name: str, candidates: Candidates, *, as_main: bool = False, alias: str | None = None
+        self,
+        registry: Registry,
+        name: str,
+        candidates: Candidates,
+        *,
+        main: str | None = None,
+        alias: str | None = None,
     ) -> None:
         """Look for the functions that `candidates` mean in module `name`, which rules may also call `alias`."""
         self.registry = registry
@@ -62,7 +72,7 @@ class Module:
         self.alias = alias
         self.candidates = candidates
         self._rules = registry.rules  # those that the candidates are of
-        self.as_main = as_main
+        self.main = main
         self.seen: CodeType | None = None  # its code, once that has been rewritten
 
     def arm(self, spec: ModuleSpec) -> None:
@@ -74,13 +84,13 @@ class Module:
             self.registry.note(f"{self.name}: not reachable this way ({loader!r:.60})")
             return
         if isinstance(loader, type):  # built in or frozen: its loader is shared by all
-            spec.loader = Shared(self, loader)  # type: ignore[assignment]
+            spec.loader = Shared(loader, self.loaded)  # type: ignore[assignment]
             return
         own = vars(loader)
         before = {name: own[name] for name in HOOKED if name in own}
         # A glob is served by the code alone; a name may also be a re-export, or made when the module runs.
         # What runs as __main__ is asked for its code only.
-        by_name = not self.as_main and (
+        by_name = self.main is None and (
             any("*" not in pattern for _, found in self.candidates for pattern in found)
             or type(loader).__name__ == "ExtensionFileLoader"  # which has no code to show
         )
@@ -128,7 +138,7 @@ class Module:
         try:
             self._renew()
             decorators = self._decorators(code)
-            runtime = "__main__" if self.as_main else self.name
+            runtime = self.main or self.name
             new = rewrite(
                 code,
                 lambda qualname, inner: self.registry.probes_for(
@@ -142,7 +152,7 @@ class Module:
                 ),
             )
             self.seen = code
-            if self.as_main or new is not code:
+            if self.main is not None or new is not code:
                 self.report()
         except Exception as error:
             if not faults.absorbed(error, self.name):
@@ -196,24 +206,3 @@ def _behind_proxies(loader: Any) -> Any:
             break
         loader = inner
     return loader
-
-
-class Shared:
-    """Loads one built-in or frozen module in place of the loader that all of these share."""
-
-    def __init__(self, module: Module, loader: Any) -> None:
-        """Load `module` as `loader` does."""
-        self._module = module
-        self._loader = loader
-
-    def __getattr__(self, name: str) -> Any:
-        """Be the loader for who asks."""
-        return getattr(self._loader, name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Run the module with its own loader, and look at it then."""
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        self._module.loaded(module)

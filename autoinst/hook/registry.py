@@ -6,6 +6,7 @@ import os
 import sys
 from _weakref import ref as reference
 from itertools import count
+from types import ModuleType
 
 from autoinst import config as configuration
 from autoinst.hook import carry
@@ -87,6 +88,7 @@ class Registry:
         self.unavailable: dict[tuple[str, str], list[Any]] = {}
         self.notes: list[str] = []
         self.stale: str | None = None  # why rules files that have changed since are not in force
+        self._asked: set[str] = set()  # modules whose candidates were asked for
         self.dirty_after = 0
         self.look_after = NEVER  # when the rules files are looked at again (ns of the monotonic clock)
         self.look: Callable[[int], bool] = _nothing_to_see
@@ -107,6 +109,7 @@ class Registry:
 
         `folder` is where the module's package lies, for `requires`.
         """
+        self._asked.add(module)
         found: list[tuple[RuleState, list[str]]] = []
         for rule in self.rules.wanted(module):
             patterns = module_patterns(rule, module)
@@ -237,6 +240,7 @@ class Registry:
         arenas = recorder.get().spool.arenas
         if not arenas:
             return
+        self._patch_late()
         rows = [state.row() for state in tuple(self.states.values())]
         status: dict[str, Any] = {
             "digest": self.rules.digest,
@@ -250,6 +254,15 @@ class Registry:
             status["unavailable"] = status["unavailable"][: len(status["unavailable"]) // 2]
             status["rules"] = status["rules"][: len(status["rules"]) * 3 // 4]
             status["notes"] = status["notes"][:5]
+
+    def _patch_late(self) -> None:
+        """Patch modules that rules name and that no import told of: made by exec(), or from a file's path."""
+        for name in (self.rules.exact.keys() & sys.modules.keys()) - self._asked:
+            module: Any = sys.modules.get(name)
+            if name != "__main__" and issubclass(type(module), ModuleType) and not is_on_its_way(name):
+                from autoinst.hook.module import patch_loaded
+
+                patch_loaded(self, name, module)
 
     def announce(self) -> None:
         """Make the statuses visible to readers; the first time this opens the process's arena."""
@@ -270,6 +283,11 @@ def acting(states: list[RuleState], names: tuple[tuple[str, str], ...]) -> list[
     ordered = [by_index[index] for index in sorted(by_index)]
     late = shadowed((state.rule for state in ordered), names)
     return [state for state in ordered if state.rule.index not in late]
+
+
+def is_on_its_way(name: str) -> bool:
+    """Return whether the module of that name is still being imported."""
+    return bool(getattr(module_names(name).get("__spec__"), "_initializing", False))
 
 
 def _nothing_to_see(_now: int) -> bool:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from autoinst.rules.model import RuleSet
     from autoinst.store.processes import Process
 
+# What a module that was not imported may have been instead.
+NEVER_SEEN = "not reachable this way if exec() or a file's path made it"
+
 
 def process_facts(process: Process) -> dict[str, Any]:
     """Return one process with what it said of its rules."""
@@ -63,6 +66,6 @@ def rule_statuses(processes: list[Process], rules: RuleSet) -> list[dict[str, An
             known["processes"] += 1
     for rule in rules.rules:
         if rule.pack is None and digest == rules.digest and rule.where not in merged:
-            row = {"rule": rule.where, "status": "not imported", "mechanism": None, "calls": 0, "detail": ""}
+            row = {"rule": rule.where, "status": "not imported", "mechanism": None, "calls": 0, "detail": NEVER_SEEN}
             merged[rule.where] = row | {"processes": 0}
     return list(merged.values())
