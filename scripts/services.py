@@ -5,18 +5,25 @@ As root on a machine with apt-get, what is missing is installed; otherwise the m
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
 import sys
 
 # Program -> Debian package that has it.
-SERVERS = {"rabbitmq-server": "rabbitmq-server", "redis-server": "redis-server"}
+SERVERS = {"postgres": "postgresql", "rabbitmq-server": "rabbitmq-server", "redis-server": "redis-server"}
+FOLDERS = "/usr/lib/postgresql/*/bin"  # where Debian has what is not on PATH
+
+
+def find(program: str) -> str | None:
+    """Return the path of a server's program, of its newest version where there are several."""
+    return shutil.which(program) or max(glob.glob(f"{FOLDERS}/{program}"), default=None)
 
 
 def main() -> int:
     """Return 0 when every server's program is there, 1 after a message when one is not."""
-    missing = [package for program, package in SERVERS.items() if shutil.which(program) is None]
+    missing = [package for program, package in SERVERS.items() if find(program) is None]
     if not missing:
         return 0
     names = " ".join(missing)

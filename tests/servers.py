@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
+import pwd
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import services
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,7 +46,7 @@ class Server:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
-        program = shutil.which(self.program)
+        program = services.find(self.program)
         if program is None:
             raise RuntimeError(
                 f"{self.program} is missing; `make test` installs it, or: apt-get install {self.package}"
@@ -62,10 +65,10 @@ class Server:
     ) -> None:
         self._stop()
 
-    def spawn(self, *command: str, environ: dict[str, str] | None = None) -> None:
+    def spawn(self, *command: str, environ: dict[str, str] | None = None, **user: Any) -> None:
         """Start one of the server's processes."""
         quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, env=environ, stdin=quiet, stdout=quiet, stderr=quiet)
+        process = subprocess.Popen(command, env=environ, cwd="/", stdin=quiet, stdout=quiet, stderr=quiet, **user)
         self.processes.append(process)
 
     def _ready(self) -> bool:
@@ -160,6 +163,38 @@ class RabbitMQ(Server):
         """Offer AMQP 0-9-1: a node that is up answers with a method frame."""
         connection.sendall(b"AMQP\x00\x00\x09\x01")
         return connection.recv(1) == b"\x01"
+
+
+class Postgres(Server):
+    """A PostgreSQL server with the database `postgres` and the user `test`, who needs no password.
+
+    It refuses to run as root; started by root it runs as nobody.
+    """
+
+    program, package = "postgres", "postgresql"
+
+    @property
+    def dsn(self) -> str:
+        """Return the connection string clients take."""
+        return f"host=127.0.0.1 port={self.port} user=test dbname=postgres connect_timeout=10"
+
+    def start(self, program: str, folder: Path) -> None:
+        """Make a database and serve it on loopback only."""
+        user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        setup = [f"{Path(program).resolve().parent}/initdb", "-D", f"{folder}/data", "-U", "test", "-A", "trust", "-N"]
+        subprocess.run(setup, cwd="/", check=True, stdout=subprocess.DEVNULL, **user)
+        options = ["-h", "127.0.0.1", "-p", str(self.port), "-k", "", "-F"]
+        self.spawn(program, "-D", f"{folder}/data", *options, **user)
+
+    def answers(self, connection: socket.socket) -> bool:
+        """Log in: a server that is up agrees."""
+        names = b"user\0test\0database\0postgres\0\0"
+        connection.sendall(struct.pack("!II", 8 + len(names), 3 << 16) + names)
+        return connection.recv(1) == b"R"
 
 
 class Sink:

@@ -12,9 +12,14 @@ import pytest
 from autoinst.hook import proxies
 from autoinst.hook.native import Signature
 from tests.harness import ROOT, Program
+from tests.libraries import python_of
+from tests.servers import Postgres
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.harness import Result
 
 RULES = """
 version: 1
@@ -364,24 +369,22 @@ def fast(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder with a compiled extension module."""
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         pytest.skip("there is no C compiler")
-    pytest.importorskip("Cython")
     folder = tmp_path_factory.mktemp("cython")
     (folder / "fast.pyx").write_text(FAST)
-    command = [sys.executable, "-m", "Cython.Build.Cythonize", "-i", "-q", "fast.pyx"]
+    command = [python_of("native"), "-m", "Cython.Build.Cythonize", "-i", "-q", "fast.pyx"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"it does not compile: {done.stderr.strip().splitlines()[-1:]}")
     return folder
 
 
+@pytest.mark.once
 def test_cython(program: Program, fast: Path) -> None:
     for path in fast.glob("fast*.so"):
         shutil.copy(path, program.folder)
     program.write("rules.yaml", FAST_RULES)
     program.write("worker.py", FAST_WORKER)
-    plain = program.run("worker.py", instrumented=False)
-    result = program.run("worker.py", AUTOINST_PACKS="none")
-    assert (result.status, result.stdout, result.stderr) == (0, plain.stdout, "")
+    result = beside(program)
     assert [(record["action"], record["status"], record["queue"]) for record in result.records] == [
         ("fast#work", "ok", None),
         ("fast#work", "ok", None),
@@ -399,6 +402,172 @@ def test_cython(program: Program, fast: Path) -> None:
     assert "fast:Mailer.sent is a getset_descriptor, not a function" in doctor
     assert "fast:stream is an async generator of C code, whose end nothing tells" in doctor
     assert "wrapper" in doctor
+
+
+def beside(program: Program) -> Result:
+    """Run the worker in the environment that has these libraries; it has to print the same as without autoinst."""
+    command = [python_of("native"), "worker.py"]
+    plain = program.execute(command, {}, instrumented=False)
+    assert (plain.status, plain.stderr) == (0, "")
+    result = program.execute(command, {"AUTOINST_PACKS": "none"})
+    assert (result.status, result.stdout, result.stderr) == (0, plain.stdout, "")
+    return result
+
+
+def queries(program: Program, work: str) -> list[str]:
+    """Return the queries of the one job that calls `work`'s `job`."""
+    program.write("work.py", work)
+    program.write("worker.py", "import work\nwork.job()\n")
+    return [event["body"] for event in beside(program).one()["events"]]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+@pytest.mark.once
+@pytest.mark.service
+def test_psycopg2(program: Program, postgres: Postgres) -> None:
+    program.write(
+        "rules.yaml",
+        """
+        version: 1
+        jobs:
+          - function: work.job
+        events:
+          - class: psycopg2.extensions.cursor
+            methods: [execute, executemany, callproc, copy_expert]
+            name: query.postgresql
+            body: "${args[0]}"
+          - {class: psycopg2.extensions.connection, methods: [commit, rollback], name: query.postgresql, body: END}
+        """,
+    )
+    work = """
+    import io, psycopg2, psycopg2.errors, psycopg2.extensions, psycopg2.extras
+
+    class Cursor(psycopg2.extensions.cursor):
+        def execute(self, query, *args):
+            return super().execute(query + " -- mine", *args)
+
+    def job():
+        con = psycopg2.connect(DSN)
+        assert type(con) is psycopg2.extensions.connection
+        with con, con.cursor() as cur:
+            assert type(cur) is psycopg2.extensions.cursor
+            cur.execute("create temp table t (a int)")
+            cur.executemany("insert into t values (%s)", [(1,), (2,)])
+            psycopg2.extras.execute_values(cur, "insert into t values %s", [(3,)])
+            cur.execute("select a from t order by a")
+            print(cur.fetchall(), cur.rowcount, cur.query, cur.connection is con)
+            cur.copy_expert("copy t to stdout", io.StringIO())
+        with con.cursor(cursor_factory=psycopg2.extras.DictCursor) as cur:
+            cur.execute("select 4 as a")
+            print(cur.fetchone()["a"])
+        with con.cursor(cursor_factory=Cursor) as cur:
+            cur.execute("select 5")
+            try:
+                cur.execute("nonsense")
+            except psycopg2.errors.SyntaxError as error:
+                print(error.pgcode, error.cursor is cur)
+        con.rollback()
+        con.close()
+    """.replace("DSN", repr(postgres.dsn))
+    assert queries(program, work) == [
+        "create temp table t (a int)",
+        "insert into t values (%s)",
+        "insert into t values (3)",
+        "select a from t order by a",
+        "copy t to stdout",
+        "END",
+        "select 4 as a",
+        "select 5 -- mine",
+        "nonsense -- mine",
+        "END",
+    ]
+
+
+@pytest.mark.once
+@pytest.mark.service
+@pytest.mark.parametrize("implementation", ["python", "binary"])
+def test_psycopg(program: Program, postgres: Postgres, implementation: str) -> None:
+    program.write(
+        "rules.yaml",
+        """
+        version: 1
+        jobs:
+          - function: work.job
+        events:
+          - class: psycopg.Cursor
+            methods: [execute, executemany]
+            name: query.postgresql
+            body: "${query}"
+          - class: psycopg.AsyncCursor
+            methods: [execute]
+            name: query.postgresql
+            body: "${query}"
+        """,
+    )
+    work = """
+    import asyncio, psycopg
+
+    async def later():
+        async with await psycopg.AsyncConnection.connect(DSN) as con:
+            cur = await con.execute("select 4")
+            return await cur.fetchone()
+
+    def job():
+        print(psycopg.pq.__impl__)
+        with psycopg.connect(DSN) as con:
+            with con.cursor() as cur:
+                cur.execute("create temp table t (a int)")
+                cur.executemany("insert into t values (%s)", [(1,), (2,)])
+                print(cur.execute("select a from t order by a").fetchall(), type(cur) is psycopg.Cursor)
+            print(con.execute("select 3").fetchone())
+            try:
+                con.execute("nonsense")
+            except psycopg.errors.SyntaxError as error:
+                print(error.sqlstate)
+        print(asyncio.run(later()))
+    """.replace("DSN", repr(postgres.dsn)).replace(
+        "import asyncio", f"import os; os.environ['PSYCOPG_IMPL'] = {implementation!r}\n    import asyncio"
+    )
+    if implementation == "python":
+        check = "import os; os.environ['PSYCOPG_IMPL'] = 'python'; import psycopg"
+        if subprocess.run([python_of("native"), "-c", check], capture_output=True, check=False).returncode:
+            pytest.skip("there is no libpq for psycopg's Python implementation")
+    assert queries(program, work) == [
+        "create temp table t (a int)",
+        "insert into t values (%s)",
+        "select a from t order by a",
+        "select 3",
+        "nonsense",
+        "select 4",
+    ]
+
+
+@pytest.mark.once
+def test_sqlalchemy_and_django_on_sqlite(program: Program) -> None:
+    work = """
+    import django
+    from django.conf import settings
+    from sqlalchemy import create_engine, text
+
+    settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
+    django.setup()
+
+    def job():
+        with create_engine("sqlite://").begin() as con:
+            print(con.execute(text("select :a"), {"a": 1}).scalar())
+        from django.db import connection
+        with connection.cursor() as cur:
+            cur.execute("select %s", [2])
+            print(cur.fetchone(), type(connection.connection), type(cur.cursor))
+    """
+    found = queries(program, work)
+    assert "select ?" in found
+    assert [query for query in found if query.startswith("select ?")] == ["select ?", "select ?"]
 
 
 def said(program: Program, *arguments: str) -> str:
