@@ -7,11 +7,10 @@ Loaded with the first look.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from _thread import allocate_lock
-from types import FunctionType, ModuleType
+from types import ModuleType
 
 from autoinst import config as configuration
 from autoinst.hook import live
@@ -20,7 +19,6 @@ from autoinst.hook.main_program import names_of_main
 from autoinst.hook.registry import is_on_its_way, package_folder
 from autoinst.hook.rewrite import wrap
 from autoinst.hook.target import Site
-from autoinst.hook.trampoline import probe_of
 from autoinst.rules.cache import load, signature
 from autoinst.rules.match import matches
 from autoinst.trace import recorder
@@ -58,8 +56,6 @@ class Edits:
         self._retired: tuple[list[CodeType], ...] = ([], [])  # 3.14 may still run what another thread takes away
         self._lock = allocate_lock()
         self._locked_for_fork = False
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._before_fork, after_in_parent=self._forked, after_in_child=self._forked)
 
     def look(self) -> bool:
         """Apply what has changed since the last look; return whether anything has."""
@@ -164,7 +160,7 @@ class Edits:
     def _change_site(self, registry: Registry, site: Site, states: list[RuleState]) -> None:
         """Let the calls of `site` be under the rules of `states`, and renew the functions it has."""
         site.take(registry, states)
-        for function in () if site.in_place else _functions(site):
+        for function in () if site.in_place else live.functions_of_site(site):
             # It costs less than handing on, and nothing where no rule is left.
             renewed = site.code
             if states:
@@ -209,11 +205,12 @@ class Edits:
         live.patch_missing(registry, candidates, module, called[0], shown=None, alias=(*called, None)[1])
         return bool(candidates)
 
-    def _before_fork(self) -> None:
-        # A child must not begin with rules half applied, and a lock that nobody would release.
+    def before_fork(self) -> None:
+        """Wait for a thread that applies rules: a child must not begin with half of them, nor with a held lock."""
         self._locked_for_fork = self._lock.acquire(timeout=FORK_WAIT)
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
+        """Let other threads apply rules again, in the parent and in the child."""
         if self._locked_for_fork:
             self._locked_for_fork = False
             self._lock.release()
@@ -271,18 +268,6 @@ def is_loading_fault(error: Exception) -> bool:
     module = "" if traceback is None else str(traceback.tb_frame.f_globals.get("__name__"))
     top = module.partition(".")[0]
     return top in ("autoinst", "yaml") or top in sys.stdlib_module_names
-
-
-def _functions(site: Site) -> list[FunctionType]:
-    """Return the functions with the code of `site` that were seen, or are found by its names."""
-    found = [function for known in site.functions if (function := known()) is not None]
-    for module, qualname in site.names:
-        loaded = sys.modules.get("__main__" if site.runtime_module == "__main__" else module)
-        if issubclass(type(loaded), ModuleType):
-            function = live.resolve(loaded, qualname)  # type: ignore[arg-type]  # checked
-            if type(function) is FunctionType and all(function is not other for other in found):
-                found.append(function)
-    return [function for function in found if getattr(probe_of(function.__code__), "site", None) is site]
 
 
 def _same(state: RuleState, other: RuleState) -> bool:

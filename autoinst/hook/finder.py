@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOOK_INTERVAL = 1_000_000_000  # ns between two looks at the rules files
 RUNPY = "runpy"
+_forks_watched = False
 
 
 class Finder:
@@ -43,8 +44,6 @@ class Finder:
         self.main = "__main__"
         self._edits: Edits | None = None
         self.look_after = monotonic_ns() + LOOK_INTERVAL
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._before_fork)
 
     @property
     def registry(self) -> Registry:
@@ -98,11 +97,18 @@ class Finder:
         if self._registry is not None:
             self._registry.look_after = self.look_after
 
-    def _before_fork(self) -> None:
-        # A worker that forks for each job runs none itself: it is the parent that must learn of new rules.
+    def before_fork(self) -> None:
+        """Learn of new rules before a child begins: a worker that forks for each job runs none itself."""
         now = monotonic_ns()
         if self.look_after < now:
             self.look(now)
+        if self._edits is not None:
+            self._edits.before_fork()
+
+    def forked(self) -> None:
+        """Go on, in the parent and in the child."""
+        if self._edits is not None:
+            self._edits.forked()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -173,6 +179,7 @@ def install(config: Config, rules: RuleSet) -> Finder:
     """Put a finder for `rules` first on `sys.meta_path` and return it; modules loaded already are patched."""
     finder = Finder(config, rules)
     sys.meta_path.insert(0, finder)
+    _watch_forks()
     loaded = [
         (name, module)
         for name, module in tuple(sys.modules.items())
@@ -188,6 +195,28 @@ def install(config: Config, rules: RuleSet) -> Finder:
         for name, module in loaded:
             modules.patch_loaded(finder.registry, name, module)
     return finder
+
+
+def _watch_forks() -> None:
+    """Tell the finder in force of each fork; once a process, since what is registered stays."""
+    global _forks_watched
+    if not _forks_watched and hasattr(os, "register_at_fork"):
+        _forks_watched = True
+        os.register_at_fork(before=_before_fork, after_in_parent=_forked, after_in_child=_forked)
+
+
+def _finders() -> list[Finder]:
+    return [finder for finder in sys.meta_path if type(finder) is Finder]
+
+
+def _before_fork() -> None:
+    for finder in _finders():
+        finder.before_fork()
+
+
+def _forked() -> None:
+    for finder in _finders():
+        finder.forked()
 
 
 def is_own(name: str) -> bool:

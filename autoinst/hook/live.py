@@ -173,6 +173,18 @@ def functions_of(module: ModuleType) -> list[tuple[str, Any]]:
     return found
 
 
+def functions_of_site(site: Site) -> list[FunctionType]:
+    """Return the functions that have the probes of `site` and were seen, or are found by its names."""
+    found = [function for known in site.functions if (function := known()) is not None]
+    for module, qualname in site.names:
+        loaded = sys.modules.get("__main__" if site.runtime_module == "__main__" else module)
+        if issubclass(type(loaded), type(sys)):
+            function = resolve(loaded, qualname)  # type: ignore[arg-type]  # checked
+            if type(function) is FunctionType and all(function is not other for other in found):
+                found.append(function)
+    return [function for function in found if getattr(probe_of(function.__code__), "site", None) is site]
+
+
 def resolve(module: ModuleType, qualname: str) -> Any:
     """Return the function `qualname` of `module` below its decorators, what else is there, or None."""
     place = find(module, qualname)

@@ -12,13 +12,10 @@ from autoinst.hook import finder as hook
 from autoinst.hook import live
 from autoinst.hook.module import patch_loaded
 from autoinst.hook.moved import handed_on, off
-from autoinst.hook.trampoline import probe_of
 from autoinst.trace import recorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from autoinst.config import Config
     from autoinst.hook.probe import Probe
     from autoinst.hook.registry import Registry
@@ -62,23 +59,11 @@ class Scope:
             for site in registry.sites():
                 for probe in _probes(site):
                     probe.gate, probe.successors = off, ()
-                _restore(site)
+                for function in live.functions_of_site(site):
+                    function.__code__ = site.code
         _ended[:] = [registry for registry in (*_ended, self.registry) if registry.sites()]
         recorder.active = self._before
 
 
 def _probes(site: Site) -> list[Probe]:
     return [probe for known in site.probes if (probe := known()) is not None]
-
-
-def _restore(site: Site) -> None:
-    """Give the functions of `site` that were seen, or are found by its names, their own code."""
-    found: list[Any] = [known() for known in site.functions]
-    for module, qualname in site.names:
-        loaded = sys.modules.get("__main__" if site.runtime_module == "__main__" else module)
-        if isinstance(loaded, type(sys)):
-            found.append(live.resolve(loaded, qualname))
-    for function in found:
-        code = getattr(function, "__code__", None)
-        if code is not None and getattr(probe_of(code), "site", None) is site:
-            function.__code__ = site.code
