@@ -40,7 +40,7 @@ DRAIN_EVERY = 200  # rounds for each drain of a home full of damaged files
 FILES = 12  # in that home
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
 # Where one number decides much: the header, the description, the status, the overflow and intern tables.
-FIELDS = (8, 12, 16, 20, 24, 28, 32, 36, 44, 256, 260, 4096, 4104, 4108, 8192, 8200, 8208, 8216, 10240, 10244)
+FIELDS = (8, 12, 16, 20, 24, 28, 32, 36, 44, 256, 260, 4096, 4104, 4108, 8192, 8200, 8208, 9728, 9735, 16384, 16388)
 SLOT_FIELDS = (0, 8, 16, 24, 32, 34, 36, 38, 40, 42, 44, 46, 48, 52, 56, 60, 63, 64, 68)
 BUILT = 9  # slots that hold something
 EXCEPTION = ("builtins.ValueError", "bad", [("/app/jobs.py", 7, "f", 1)], [("builtins.KeyError", "'x'", [], [])])
@@ -55,7 +55,7 @@ def good(chance: random.Random) -> ArenaBuilder:
     builder.put(7, state=layout.RUNNING, status=layout.UNSET, event="query.sql")
     events = [("query.sql", "SELECT", "SELECT 1", 4, 5, -1), ("inner", None, None, 5, -1, 0)]
     builder.put(8, state=layout.RUNNING, tail={"events": events, "tags": {"t": "v"}, "kwargs": {"k": None}})
-    builder.overflow(0, "shop.jobs.Mail#perform", 7, 2, 700)
+    builder.overflow(0, "shop.jobs.Mail#perform", {53: 5}, {53: 2}, 700, 100)
     builder.status({"digest": "d", "rules": [["r.yaml:1", "patched", "source", 1, None]]})
     return builder
 

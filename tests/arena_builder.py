@@ -25,9 +25,10 @@ class ArenaBuilder:
         self.ids: dict[str, int] = {}
         self.intern_at = layout.INTERN_OFFSET + 4
         self.seq = 0
+        self.cells = 0
         header: dict[str, Any] = {
             "magic": b"AUTOINST",
-            "version": 1,
+            "version": 2,
             "slot_size": 512,
             "slots": slots,
             "slots_offset": self.offset,
@@ -132,9 +133,16 @@ class ArenaBuilder:
     def at(self, slot: int) -> int:
         return self.offset + slot * 512
 
-    def overflow(self, row: int, action: str | None, count: int, errors: int, sum_ns: int) -> None:
+    def overflow(
+        self, row: int, action: str | None, durations: dict[int, int], failed: dict[int, int], sum_ns: int, max_ns: int
+    ) -> None:
+        """Enter what was counted of an action: its jobs by bucket of their durations, those that failed apart."""
         number = layout.OVERFLOW_REST if action is None else self.intern(action)
-        struct.pack_into("<HHIQQQ", self.data, 8192 + 32 * row, number, 0, 0, count, errors, sum_ns)
+        struct.pack_into("<HHIQQ", self.data, 8192 + 24 * row, number, 0, 0, sum_ns, max_ns)
+        for kind, counts in ((2 * row, durations), (2 * row + 1, failed)):
+            for bucket, jobs in counts.items():
+                struct.pack_into("<Q", self.data, 9728 + 8 * self.cells, kind << 56 | bucket << 47 | jobs)
+                self.cells += 1
 
     def status(self, content: dict[str, Any], sequence: int = 2) -> None:
         raw = marshal.dumps(content, 2)

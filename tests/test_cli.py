@@ -14,7 +14,8 @@ import pytest
 from autoinst.cli import main as cli
 from autoinst.config import make_private
 from autoinst.record import Event, ExceptionInfo, Frame, Killed, Record
-from autoinst.store.sqlite import Counted, Store
+from autoinst.spool.counted import Counted
+from autoinst.store.sqlite import Store
 
 NOW = time.time_ns()
 SECOND = 10**9

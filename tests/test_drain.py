@@ -106,7 +106,7 @@ def test_a_dead_owners_arena_is_stored_and_unlinked(home):
     done = builder.put(0)
     lost = builder.put(1, state=layout.RUNNING, status=layout.UNSET, event="query.sql")
     builder.status({"digest": "d", "rules": [["r.yaml:1", "patched", "source", 1, None]]})
-    builder.overflow(0, "shop.jobs.Mail#perform", 7, 2, 700)
+    builder.overflow(0, "shop.jobs.Mail#perform", {53: 5}, {53: 2}, 700, 100)
     builder.write(spool(home))
     counts = drain_once(home)
     assert counts is not None
@@ -131,7 +131,7 @@ def test_draining_the_same_arena_again_changes_nothing(home):
     builder = dead()
     builder.put(0)
     builder.put(1, state=layout.RUNNING, status=layout.UNSET)
-    builder.overflow(0, "a#b", 7, 2, 700)
+    builder.overflow(0, "a#b", {53: 5}, {53: 2}, 700, 100)
     for _ in range(3):
         builder.write(spool(home))
         drain_once(home)
@@ -226,7 +226,7 @@ def test_absurd_counts_do_not_stop_the_drain(home):
         builder = dead()
         builder.put(0)
         for row in range(64):
-            builder.overflow(row, f"a{row}#b", 2**64 - 1, 2**64 - 1, 2**64 - 1)
+            builder.overflow(row, f"a{row}#b", {511: 2**47 - 1}, {0: 2**47 - 1}, 2**64 - 1, 2**64 - 1)
         builder.write(spool(home))
     counts = drain_once(home)
     assert counts is not None
@@ -357,7 +357,7 @@ def test_changes_of_status_and_overflow_are_seen(home, living):
         fresh = ArenaBuilder()
         fresh.intern("shop.jobs.Mail#perform")
         fresh.status({"digest": "two"}, sequence=4)
-        fresh.overflow(0, "shop.jobs.Mail#perform", 5, 1, 50)
+        fresh.overflow(0, "shop.jobs.Mail#perform", {26: 4}, {26: 1}, 50, 10)
         with open(path, "r+b") as file:
             file.seek(4096)
             file.write(fresh.data[4096 : layout.INTERN_OFFSET])
@@ -460,13 +460,13 @@ def test_unreadable_files_are_quarantined_with_a_reason(home):
 
 
 def test_an_arena_of_a_newer_version_is_left_alone_and_reported_once(home):
-    path = dead(version=2).write(spool(home))
+    path = dead(version=3).write(spool(home))
     with Drain(home) as leader:
         leader.run_dry()
         leader.step()
         assert len(leader.notes) == 1
     assert os.path.exists(path)
-    assert "version 2" in problems(home)[0][1]
+    assert "version 3" in problems(home)[0][1]
 
 
 def test_a_file_cut_short_under_the_leader_is_quarantined(home, living):
@@ -674,7 +674,7 @@ def test_a_leader_killed_at_any_moment_loses_and_doubles_nothing(home, living, m
     gone = dead()
     gone.put(0)
     gone.put(1, state=layout.RUNNING, status=layout.UNSET)
-    gone.overflow(0, "a#b", 3, 1, 30)
+    gone.overflow(0, "a#b", {26: 2}, {26: 1}, 30, 10)
     gone.write(spool(home))
     with ended(holder):
         pid = os.fork()

@@ -11,6 +11,7 @@ import pytest
 
 from autoinst.agent.drain import drain_once
 from autoinst.errors import StoreError
+from autoinst.spool.layout import SEGMENTS
 from autoinst.store.query import JobFilter
 from autoinst.store.sqlite import Store
 from tests.harness import Program
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEGABYTES = 6
-JOBS = 25  # fewer than a first arena has slots
+JOBS = 17  # fewer than a first arena has slots
+SLOTS = SEGMENTS[0]
 WORKER = """
 import sys
 import work
@@ -121,16 +123,16 @@ def test_a_full_disk_stops_nobody_and_loses_nothing(tmp_path: Path, kind: str) -
             assert "No space left on device" in other.stderr
             with pytest.raises(StoreError, match="full"):
                 drain_once(str(home))
-            worker.stdin.write("20\n")  # the arena is full after six of them, the others are counted in it
+            worker.stdin.write("20\n")  # the arena is full after two of them, the others are counted in it
             worker.stdin.flush()
             assert worker.stdout.readline() == "done\n"
             filler.unlink()
-            assert stored(home) == ["ok"] * 32
+            assert stored(home) == ["ok"] * SLOTS
             with Store(str(home / "store.sqlite3")) as store:
-                assert store.totals(0, 2**62)["work#job"].counted == 1 + JOBS + 20 - 32
+                assert store.totals(0, 2**62)["work#job"].counted == 1 + JOBS + 20 - SLOTS
             worker.kill()
             worker.wait()
-            assert stored(home) == ["ok"] * 32
+            assert stored(home) == ["ok"] * SLOTS
         finally:
             worker.kill()
             worker.communicate()

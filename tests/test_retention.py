@@ -16,11 +16,12 @@ from autoinst.record import ExceptionInfo, Frame, Record
 from autoinst.rules.document import Document
 from autoinst.rules.load import load_files
 from autoinst.rules.parse import Parser
+from autoinst.spool.counted import Counted
 from autoinst.store import retention
 from autoinst.store.processes import ProcessInfo
 from autoinst.store.query import JobFilter
 from autoinst.store.retention import DAY_NS, HOUR_NS, Limits
-from autoinst.store.sqlite import Counted, Store
+from autoinst.store.sqlite import Store
 from tests.arena_builder import ArenaBuilder, dead_pid
 from tests.harness import Program
 from tests.launching import AUTOINST

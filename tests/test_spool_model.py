@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,10 @@ from hypothesis.stateful import (
 
 from autoinst.agent import tally
 from autoinst.spool import layout, writer
+from autoinst.spool.counted import Counted
 from autoinst.spool.reader import Arena
 from autoinst.spool.writer import Spool
+from autoinst.store.histogram import bucket
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from autoinst.record import Record
     from autoinst.spool.writer import Slot
 
+CELLS = 150  # kinds of jobs for which there is a cell each, in the arena and in the tally
 SEGMENTS = (8, 16, 24)  # so small that a story of some dozen steps fills them
 STATUS = {layout.OK: "ok", layout.ERROR: "error", layout.IGNORED: "ignored"}
 
@@ -103,7 +107,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.open: dict[int, Job] = {}
         self.done: dict[str, Job] = {}
         self.stored: dict[str, Job] = {}
-        self.counted: dict[str, list[int]] = {}
+        self.counted: dict[str, list[Counted]] = {}
         self.readers: list[Arena] = []  # those of a drain that stays, with what they remember
 
     def teardown(self) -> None:
@@ -252,7 +256,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def a_reader_sees_what_there_is(self) -> None:
         done: dict[str, Record] = {}
         running: dict[str, Any] = {}
-        counted: dict[str | None, tuple[int, int, int]] = {}
+        counted: list[Counted] = []
         for arena in self.spool.arenas:
             reader = Arena(bytes(arena.mm), arena.path)
             found = reader.done()
@@ -263,7 +267,7 @@ class SpoolMachine(RuleBasedStateMachine):
             for flight in reader.running():
                 assert flight.record.job_id not in running
                 running[str(flight.record.job_id)] = flight
-            counted |= {row.action: tuple(row[1:]) for row in reader.overflow()}  # type: ignore[misc]
+            counted += reader.overflow()
         again = {ident for ident in done if ident in self.stored}  # left by a drain that was killed
         assert done.keys() - again == self.done.keys()
         for ident, job in self.done.items():
@@ -297,20 +301,25 @@ class SpoolMachine(RuleBasedStateMachine):
             assert found == wanted or (found is None and self.spool.crowded)
         assert record.thread in (job.thread, None)
 
-    def check_counted(self, counted: dict[str | None, tuple[int, int, int]]) -> None:
+    def check_counted(self, rows: list[Counted]) -> None:
         """What is in the arena's table, in the tally before there was an arena, and in memory before that."""
         told = tally.read(os.path.join(self.spool.folder, "tally"), None)
-        rows = [(row.action, row[1:]) for row in told.rows] if told else []
         if told:
             assert not told.last
             told.close()
-        rows += [*counted.items(), *self.spool.overflow._early.items()]
-        wanted = [sum(column) for column in zip(*self.counted.values(), strict=True)]
-        assert [sum(column) for column in zip(*(row for _, row in rows), strict=True)] == wanted
-        for action, row in rows:
-            if action is not None:  # one that is long has lost its end in the tally
-                most = next(known for name, known in self.counted.items() if name.startswith(action))
-                assert all(part <= whole for part, whole in zip(row, most, strict=True))
+            rows += told.rows
+        for (action, failed, number), (count, sum_ns, max_ns) in self.spool.overflow._early.items():
+            rows.append(Counted(action, count, count * failed, sum_ns, max_ns, {number: count}))
+        jobs = [job for jobs in self.counted.values() for job in jobs]
+        assert sum_up(rows) == sum_up(jobs)
+        kinds = {(job.action, job.errors, *job.durations) for job in jobs}
+        if len(kinds) <= CELLS:
+            assert durations(rows) == durations(jobs)
+        for row in rows:
+            assert sum(row.durations.values()) == row.jobs
+            if row.action is not None:  # one that is long has lost its end in the tally
+                most = sum_up(next(known for name, known in self.counted.items() if name.startswith(row.action)))
+                assert all(part <= whole for part, whole in zip(row[1:5], most, strict=True))
 
     # -- steps of the rules -----------------------------------------------------------------------------------------
 
@@ -331,10 +340,25 @@ class SpoolMachine(RuleBasedStateMachine):
     def finished(self, job: Job) -> None:
         del self.open[job.seq]
         if job.slot is None:
-            row = self.counted.setdefault(job.action, [0, 0, 0])
-            row[:] = row[0] + 1, row[1] + (job.status == layout.ERROR), row[2] + (job.duration or 0)
+            took, failed = job.duration or 0, int(job.status == layout.ERROR)
+            one = Counted(job.action, 1, failed, took, took, {bucket(took): 1})
+            self.counted.setdefault(job.action, []).append(one)
         else:
             self.done[layout.record_id(self.spool.uid_of(job.slot), job.seq)] = job
+
+
+def sum_up(rows: list[Counted]) -> tuple[int, int, int, int]:
+    """Return jobs, errors, sum and maximum of the durations."""
+    return (
+        sum(row.jobs for row in rows),
+        sum(row.errors for row in rows),
+        sum(row.sum_ns for row in rows),
+        max((row.max_ns for row in rows), default=0),
+    )
+
+
+def durations(rows: list[Counted]) -> Counter[int]:
+    return sum((Counter(row.durations) for row in rows), Counter())
 
 
 @contextlib.contextmanager

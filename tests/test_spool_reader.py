@@ -287,12 +287,15 @@ def test_a_running_slot_with_a_zeroed_body_still_counts_as_a_job():
 def test_description_status_and_overflow():
     builder = ArenaBuilder(description={"argv": ["worker.py", "a"], "python": "3.11.7"})
     builder.status({"digest": "d", "rules": [["r.yaml:1", "patched", "source", 4, None]]})
-    builder.overflow(0, "shop.jobs.Mail#perform", 7, 2, 700)
-    builder.overflow(63, None, 3, 0, 30)
+    builder.overflow(0, "shop.jobs.Mail#perform", {53: 3, 50: 2}, {53: 2}, 700, 110)
+    builder.overflow(63, None, {26: 3}, {}, 30, 10)
     arena = read(builder)
     assert arena.description()["argv"] == ["worker.py", "a"]
     assert arena.status() == {"digest": "d", "rules": [["r.yaml:1", "patched", "source", 4, None]]}
-    assert arena.overflow() == [("shop.jobs.Mail#perform", 7, 2, 700), (None, 3, 0, 30)]
+    assert arena.overflow() == [
+        ("shop.jobs.Mail#perform", 7, 2, 700, 110, {53: 5, 50: 2}),
+        (None, 3, 0, 30, 10, {26: 3}),
+    ]
 
 
 @pytest.mark.parametrize("sequence", [3, 0xFFFFFFFFFFFFFFFF])
@@ -401,8 +404,8 @@ def test_a_damaged_header_is_refused(fields):
 
 
 def test_a_newer_version_is_told_apart():
-    with pytest.raises(NewerArenaError, match="version 2"):
-        read(ArenaBuilder(version=2))
+    with pytest.raises(NewerArenaError, match="version 3"):
+        read(ArenaBuilder(version=3))
 
 
 def test_a_file_cut_short_after_opening_is_noticed(tmp_path):
@@ -576,7 +579,7 @@ def full_arena() -> ArenaBuilder:
     builder.put(2, tail={"args": ["x" * 1000]}, chain=(3, 4, 5))
     builder.put(6, state=layout.RUNNING, status=layout.UNSET, event="query.sql")
     builder.put(7, state=layout.RUNNING, status=layout.OK, tail={"tags": {"a": 1}})
-    builder.overflow(0, "a", 1, 1, 1)
+    builder.overflow(0, "a", {0: 1}, {1: 1}, 1, 1)
     builder.status({"digest": "d"})
     return builder
 

@@ -70,7 +70,7 @@ def test_a_process_that_may_not_grow_counts(tmp_path):
     assert spool.open()
     head = ("A#b", None, 0, "background_job", "perform_job.python", None, None)
     slots = [spool.begin(number, 1, 0.0, head, b"") for number in range(1, 41)]
-    assert [slot is None for slot in slots] == [False] * 32 + [True] * 8
+    assert [slot is None for slot in slots] == [False] * 20 + [True] * 20
     assert "SpoolFullError" in (spool.problem or "")
     assert len(os.listdir(tmp_path / "spool")) == 2  # one arena, and the mark
 

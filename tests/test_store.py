@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from autoinst.errors import StoreError
 from autoinst.record import Event, ExceptionInfo, Frame, Killed, Record
+from autoinst.spool.counted import Counted
 from autoinst.spool.layout import record_id
 from autoinst.store import details, histogram, schema
 from autoinst.store.failures import fingerprint
@@ -26,7 +27,7 @@ from autoinst.store.query import JobFilter
 from autoinst.store.reader import CorruptStoreError
 from autoinst.store.records import pack_job_id, unpack_job_id
 from autoinst.store.rollups import Cell
-from autoinst.store.sqlite import Counted, Store, open_repaired
+from autoinst.store.sqlite import Store, open_repaired
 
 UID = bytes(range(8))
 MINUTE = 60_000_000_000

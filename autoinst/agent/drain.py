@@ -24,7 +24,7 @@ from autoinst.spool.owner import ARENA_NAME, Judge, Life, Suspicion, is_own
 from autoinst.spool.reader import Arena
 from autoinst.store.processes import ProcessInfo
 from autoinst.store.reader import CorruptStoreError
-from autoinst.store.sqlite import Counted, open_repaired, set_aside
+from autoinst.store.sqlite import open_repaired, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -328,7 +328,7 @@ def _store_taken(store: Store, taken: Taken, process: int, found: Counts) -> Non
         found.torn += done.torn
         store.note_problem("torn", f"{taken.source.path}: records whose checksum is wrong", done.torn)
     if taken.overflow is not None:
-        found.counted += store.set_counted(arena.uid, [Counted(*row) for row in arena.overflow()])
+        found.counted += store.set_counted(arena.uid, arena.overflow())
     if taken.status is not None:
         store.process_status(process, taken.status)
 

@@ -5,16 +5,32 @@ from __future__ import annotations
 import fcntl
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import TYPE_CHECKING
 
 from autoinst.spool import process
+from autoinst.spool.cells import histograms
+from autoinst.spool.counted import INT64_MAX, MAX_COUNT, Counted, counted
 from autoinst.spool.header import open_private
-from autoinst.spool.reader import MAX_COUNT
-from autoinst.spool.tally import BLOCK, COUNTS, LENGTH_AT, MAX_BYTES, NAME_AT, NAME_ROOM, OWNER, ROWS
-from autoinst.store.sqlite import Counted
+from autoinst.spool.tally import (
+    BLOCK,
+    FIRST,
+    MAX_BYTES,
+    MORE,
+    NAME_ROOM,
+    OWNER,
+    SUMS,
+    SUMS_AT,
+    cell_offsets,
+)
+
+if TYPE_CHECKING:
+    from autoinst.spool.cells import Histogram
 
 TAKEN = ".taken"  # the end of its name once nobody counts in it any more
-INT64_MAX = 2**63 - 1
+VERSION_1 = Struct("<QQQB87s")  # a row of a block of kind 0: jobs, errors, sum of durations, length of the name, name
+VERSION_1_ROWS = (32, 144)
 
 
 @dataclass(slots=True)
@@ -83,7 +99,7 @@ def _any_lives(data: bytes) -> bool:
     here = process.pid_namespace()
     seen = set()
     for at in range(0, len(data) - BLOCK + 1, BLOCK):
-        _, pid, start, namespace = OWNER.unpack_from(data, at)
+        _, pid, _, start, namespace = OWNER.unpack_from(data, at)
         if namespace == here and pid not in seen:
             seen.add(pid)
             if start and process.start_time(pid) == start:
@@ -91,16 +107,67 @@ def _any_lives(data: bytes) -> bool:
     return False
 
 
+@dataclass(slots=True)
+class _Sum:
+    """What the blocks say of one action."""
+
+    jobs: int = 0  # and the two below: what a first version has counted, which tells no durations
+    errors: int = 0
+    sum_ns: int = 0
+    max_ns: int = 0
+    by_outcome: tuple[Histogram, Histogram] = field(default_factory=lambda: ({}, {}))
+
+
 def _rows(data: bytes) -> list[Counted]:
-    sums: dict[str | None, list[int]] = {}
+    sums: dict[str | None, _Sum] = {}
+    heads: dict[bytes, str | None] = {}  # the action that the last first block of a process names
     for at in range(0, len(data), BLOCK):
-        for row in ROWS:
-            counts = COUNTS.unpack_from(data, at + row)
-            if 0 < counts[0] <= MAX_COUNT:
-                name = at + row + NAME_AT
-                size = min(data[at + row + LENGTH_AT], NAME_ROOM)
-                action = data[name : name + size].decode("utf-8", "backslashreplace") or None
-                total = sums.setdefault(action, [0, 0, 0])
-                for i, count in enumerate(counts):
-                    total[i] = min(total[i] + count, INT64_MAX)
-    return [Counted(action, total[0], min(total[1], total[0]), total[2]) for action, total in sums.items()]
+        uid, _, kind, _, _ = OWNER.unpack_from(data, at)
+        if kind in (FIRST, MORE):
+            if kind == FIRST:
+                heads[uid] = _name(data, at + OWNER.size)
+            _add_block(sums, data, at, kind, heads.get(uid))
+        elif not kind:
+            _add_old_block(sums, data, at)
+    return [row for action, total in sums.items() for row in _counted(action, total)]
+
+
+def _add_block(sums: dict[str | None, _Sum], data: bytes, at: int, kind: int, action: str | None) -> None:
+    found = histograms(data, cell_offsets(at, kind))
+    for row, name in enumerate((action, None)):
+        by_outcome = found.get(2 * row, {}), found.get(2 * row + 1, {})
+        if not any(by_outcome) and kind != FIRST:
+            continue
+        total = sums.setdefault(name, _Sum())
+        if kind == FIRST:
+            sum_ns, max_ns = SUMS.unpack_from(data, at + SUMS_AT[row])
+            total.sum_ns += sum_ns
+            total.max_ns = max(total.max_ns, max_ns)
+        for into, more in zip(total.by_outcome, by_outcome, strict=True):
+            for bucket, jobs in more.items():
+                into[bucket] = into.get(bucket, 0) + jobs
+
+
+def _add_old_block(sums: dict[str | None, _Sum], data: bytes, at: int) -> None:
+    for row in VERSION_1_ROWS:
+        jobs, errors, sum_ns, _, _ = VERSION_1.unpack_from(data, at + row)
+        if 0 < jobs <= MAX_COUNT:
+            total = sums.setdefault(_name(data, at + row + 24), _Sum())
+            total.jobs += jobs
+            total.errors += min(errors, jobs)
+            total.sum_ns += sum_ns
+
+
+def _counted(action: str | None, total: _Sum) -> list[Counted]:
+    timed = counted(action, total.sum_ns, total.max_ns, *total.by_outcome)
+    if not total.jobs:
+        return [timed] if timed else []
+    jobs, errors, durations = (timed.jobs, timed.errors, timed.durations) if timed else (0, 0, {})
+    return [
+        Counted(action, jobs + total.jobs, errors + total.errors, min(total.sum_ns, INT64_MAX), total.max_ns, durations)
+    ]
+
+
+def _name(data: bytes, at: int) -> str | None:
+    size = min(data[at], NAME_ROOM)
+    return data[at + 1 : at + 1 + size].decode("utf-8", "backslashreplace") or None

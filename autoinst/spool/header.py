@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_PID = 2**31 - 1
+INTERN_OFFSETS = {1: 10240, 2: layout.INTERN_OFFSET}  # by version, of those that can be read
+LEAST_BYTES = min(INTERN_OFFSETS.values()) + layout.INTERN_COUNT.size
 
 
 class NewerArenaError(SpoolError):
@@ -39,6 +41,11 @@ class Header(NamedTuple):
     process_uid: bytes
     number: int
     created_ns: int
+
+    @property
+    def intern_offset(self) -> int:
+        """Where the intern table is, and where the overflow table ends."""
+        return INTERN_OFFSETS[self.version]
 
 
 def open_private(path: str, *, owner: int | None = None, writable: bool = False) -> int:
@@ -66,14 +73,14 @@ def open_private(path: str, *, owner: int | None = None, writable: bool = False)
 def checked_size(fd: int, path: str) -> int:
     """Return the size of the file `fd`; raises SpoolError if it is no arena's."""
     size = os.fstat(fd).st_size
-    if not layout.INTERN_OFFSET < size <= MAX_FILE_BYTES:
+    if not LEAST_BYTES < size <= MAX_FILE_BYTES:
         raise SpoolError(f"{path}: {size} bytes is no arena's size")
     return size
 
 
 def read_header(buffer: mmap.mmap | bytearray | bytes, path: str) -> Header:
     """Return the header of a whole arena; raises SpoolError or NewerArenaError with the reason."""
-    if len(buffer) < layout.INTERN_OFFSET + layout.INTERN_COUNT.size:
+    if len(buffer) < LEAST_BYTES:
         raise SpoolError(f"{path}: {len(buffer)} bytes is too short for an arena")
     header = Header(*layout.HEADER.unpack_from(buffer))
     if header.magic != layout.MAGIC:
@@ -81,9 +88,9 @@ def read_header(buffer: mmap.mmap | bytearray | bytes, path: str) -> Header:
     if header.version > layout.VERSION:
         raise NewerArenaError(f"{path}: arena version {header.version}, this autoinst reads {layout.VERSION}")
     size = header.slots_offset + header.slots * layout.SLOT_SIZE
-    if header.version != layout.VERSION or header.slot_size != layout.SLOT_SIZE:
+    if header.version not in INTERN_OFFSETS or header.slot_size != layout.SLOT_SIZE:
         raise SpoolError(f"{path}: damaged header: version {header.version}, slot size {header.slot_size}")
-    if header.slots_offset != layout.INTERN_OFFSET + header.intern_size or not header.slots or size > len(buffer):
+    if header.slots_offset != header.intern_offset + header.intern_size or not header.slots or size > len(buffer):
         raise SpoolError(
             f"{path}: damaged header: {header.slots} slots at {header.slots_offset} in {len(buffer)} bytes"
         )

@@ -1,14 +1,17 @@
-"""The arena file format, version 1: all that crosses from a worker to the reading half.
+"""The arena file format, version 2: all that crosses from a worker to the reading half.
 
     0      header page       HEADER, then the process's description (marshal) at INFO_OFFSET
     4096   status region     STATUS (seqlock, length, crc), then marshal: rule statuses, unavailable values
-    8192   overflow table    OVERFLOW_ENTRIES entries of OVERFLOW: what could only be counted, per action
-    10240  intern table      INTERN_COUNT, then entries of a 16-bit length and UTF-8 bytes; id 0 is null
+    8192   overflow table    OVERFLOW_ENTRIES entries of OVERFLOW: the actions of jobs that could only be counted
+    9728   overflow cells    OVERFLOW_CELLS cells (cells.py): how many of them, by action, outcome and duration
+    16384  intern table      INTERN_COUNT, then entries of a 16-bit length and UTF-8 bytes; id 0 is null
     ...    slots             `slots` of SLOT_SIZE bytes, at `slots_offset`
 
 A slot is claimed when a job starts and is the record when the job ends. Its first BODY bytes are the fixed
 fields, then a crc32 of body and tail, the event in progress, and last the state byte, which is
 always stored by itself and after everything else.  All integers are little-endian.
+
+Version 1 had the intern table at 10240 and, in its overflow table, count, errors and sum of durations per action.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 from struct import Struct
 
 MAGIC = b"AUTOINST"
-VERSION = 1
+VERSION = 2
 PAGE = 4096
 
 # magic, version, slot size, slot count, slots offset, intern size, pid, effective uid, start time (clock ticks
@@ -35,11 +38,13 @@ STATUS_ROOM = STATUS_SIZE - STATUS.size
 OVERFLOW_OFFSET = STATUS_OFFSET + STATUS_SIZE
 OVERFLOW_ENTRIES = 64
 # interned action (0: entry unused; the last entry takes every action that found no room, under id 0xFFFF),
-# padding, count, errors, sum of durations in ns
-OVERFLOW = Struct("<HHIQQQ")
+# padding, sum and maximum of the durations in ns
+OVERFLOW = Struct("<HHIQQ")
 OVERFLOW_REST = 0xFFFF
+CELLS_OFFSET = OVERFLOW_OFFSET + OVERFLOW_ENTRIES * OVERFLOW.size
+OVERFLOW_CELLS = 832
 
-INTERN_OFFSET = OVERFLOW_OFFSET + OVERFLOW_ENTRIES * OVERFLOW.size
+INTERN_OFFSET = CELLS_OFFSET + 8 * OVERFLOW_CELLS
 INTERN_COUNT = Struct("<I")
 INTERN_LENGTH = Struct("<H")
 INTERN_MAX_BYTES = 500
@@ -69,7 +74,7 @@ FLAG_TRUNCATED = 2  # the tail did not fit and lost something
 FLAG_LEFT_OUT = 4  # the rule keeps no record of this job: it is only counted, by its fixed fields
 
 # slot counts of a process's arenas, one after the other as it needs them: 32 KiB first, 60 MB in all
-SEGMENTS = (32, 256, 2048, 16384, 32768, 65536)
+SEGMENTS = (20, 256, 2048, 16384, 32768, 65536)
 
 
 def mix(seq: int) -> int:

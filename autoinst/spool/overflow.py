@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 from autoinst.config import new_lock
-from autoinst.spool import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
+    from typing import Protocol
+
     from autoinst.spool.arena import Arena
     from autoinst.spool.tally import Tally
 
-LOCK_WAIT = 0.1  # seconds; a signal handler's job may come while its own thread counts
-MAX_ACTIONS = 1_000  # counted apart while there is no arena
+    class Table(Protocol):
+        """Where jobs are counted: in an arena, or in the tally."""
+
+        def add(self, action: str, failed: bool, bucket: int, jobs: int, sum_ns: int, max_ns: int, /) -> None:
+            """Count `jobs` of `action` whose durations are in `bucket`."""
+
+else:
+    from _collections import deque  # importing collections costs 2 ms
+
+MAX_EARLY = 4_000  # kinds of jobs counted apart while there is neither arena nor tally
+OTHERS = "?"
+BUCKETS_A_DOUBLING = 8
+SCALE = 32  # bits of the fraction that is compared
+STEPS = tuple(int(2 ** (SCALE + step / BUCKETS_A_DOUBLING)) + 1 for step in range(1, BUCKETS_A_DOUBLING))
+LAST_BUCKET = 511
 
 
 class Overflow:
-    """What one process has only counted; what comes before there is an arena or a tally is kept and entered later."""
+    """What one process has only counted; what comes before there is an arena or a tally is kept and entered later.
+
+    Nobody waits for another thread: each job is put into a queue, and whoever finds nobody at work empties that.
+    """
 
     def __init__(self) -> None:
         """Begin with nothing counted."""
-        self.missed = 0  # jobs that could not even be counted
         self._arena: Arena | None = None
         self._tally: Tally | None = None
-        self._early: dict[str, tuple[int, int, int]] = {}
-        self._rows: dict[str, int] = {}
+        self._table: Table | None = None
+        self._late: deque[tuple[str, bool, int]] = deque()
+        # (action, failed, bucket) -> jobs, sum and maximum of their durations in ns
+        self._early: dict[tuple[str, bool, int], tuple[int, int, int]] = {}
         self._lock = new_lock()
 
     def attach(self, arena: Arena) -> None:
         """Count in `arena` from now on."""
         self._arena = arena
-        self._enter_early_locked()
+        self._table = None
+        self._enter()
 
     def share(self, folder: str, uid: bytes) -> None:
         """Count in the tally that all processes share which have no arena; raises OSError where that cannot be."""
@@ -37,66 +57,67 @@ class Overflow:
             from autoinst.spool.tally import Tally
 
             self._tally = Tally(folder, uid)
-            self._enter_early_locked()
+            self._table = self._tally
+            self._enter()
 
     def abandon(self) -> None:
         """Leave what is the parent's alone, in a forked child."""
         if self._tally is not None:
             self._tally.abandon()
 
-    def _enter_early_locked(self) -> None:
-        if self._lock.acquire(timeout=LOCK_WAIT):  # else whoever counts next enters it
-            try:
-                self._enter_early()
-            finally:
-                self._lock.release()
-
-    def _enter_early(self) -> None:
-        while self._early:
-            action, counted = self._early.popitem()
-            self._add(action, *counted)
-
     def add(self, action: str | None, failed: bool, duration_ns: int) -> None:
         """Count one job of `action` that took `duration_ns`."""
-        if not self._lock.acquire(timeout=LOCK_WAIT):
-            self.missed += 1
-            return
-        try:
-            key = action or "?"
-            if self._arena is not None or self._tally is not None:
-                self._enter_early()
-                self._add(key, 1, int(failed), duration_ns)
-            elif key in self._early or len(self._early) < MAX_ACTIONS:
-                jobs, errors, total = self._early.get(key, (0, 0, 0))
-                self._early[key] = (jobs + 1, errors + failed, total + duration_ns)
+        self._late.append((action or OTHERS, failed, duration_ns))
+        self._enter()
+
+    def _enter(self) -> None:
+        # Who finds another thread at work, or itself below a signal handler, has that one enter its job.
+        while (self._late or self._early) and self._lock.acquire(False):
+            try:
+                self._enter_all()
+            finally:
+                self._lock.release()
+            if not self._late:
+                return
+
+    def _enter_all(self) -> None:
+        table = self._table or self._open_table()
+        early, late = self._early, self._late
+        while early and table is not None:
+            key, counted = next(iter(early.items()))
+            table.add(*key, *counted)
+            del early[key]
+        while late:
+            action, failed, duration_ns = late[0]
+            key = action, failed, bucket(duration_ns)
+            if table is not None:
+                table.add(*key, 1, duration_ns, duration_ns)
             else:
-                self.missed += 1
-        finally:
-            self._lock.release()
+                if key not in early and len(early) >= MAX_EARLY:
+                    key = OTHERS, failed, key[2]
+                jobs, total, largest = early.get(key, (0, 0, 0))
+                early[key] = jobs + 1, total + duration_ns, max(largest, duration_ns)
+            late.popleft()
 
-    def _add(self, key: str, more: int, more_errors: int, more_ns: int) -> None:
-        arena = self._arena
-        if arena is None:
-            if self._tally is not None:
-                self._tally.add(key, more, more_errors, more_ns)
-            return
-        row = self._rows.get(key)
-        if row is None:
-            row = self._row(arena, key)
-        at = layout.OVERFLOW_OFFSET + row * layout.OVERFLOW.size
-        number, _, _, jobs, errors, total = layout.OVERFLOW.unpack_from(arena.mm, at)
-        # One slice, not pack_into, which zeroes first: a kill in between would lose the count.
-        arena.mm[at : at + layout.OVERFLOW.size] = layout.OVERFLOW.pack(
-            number, 0, 0, jobs + more, errors + more_errors, total + more_ns
-        )
+    def _open_table(self) -> Table | None:
+        if self._arena is not None:
+            try:
+                from autoinst.spool.cells import ArenaTable
+            except (ImportError, OSError):  # no descriptor is free to read it by: the next job tries again
+                return None
+            self._table = ArenaTable(self._arena)
+        return self._table
 
-    def _row(self, arena: Arena, key: str) -> int:
-        row = len(self._rows)
-        number = arena.intern(key) if row < layout.OVERFLOW_ENTRIES - 1 else 0
-        if not number:
-            row, number = layout.OVERFLOW_ENTRIES - 1, layout.OVERFLOW_REST
-        at = layout.OVERFLOW_OFFSET + row * layout.OVERFLOW.size
-        arena.mm[at : at + 2] = number.to_bytes(2, "little")
-        if number != layout.OVERFLOW_REST:
-            self._rows[key] = row
-        return row
+
+def bucket(duration_ns: int) -> int:
+    """Return the bucket of a duration, as autoinst/store/histogram.py has them, without loading the math module."""
+    if duration_ns <= 1:
+        return 0
+    power = duration_ns.bit_length() - 1
+    fraction = duration_ns << SCALE >> power
+    number = power * BUCKETS_A_DOUBLING
+    for step in STEPS:
+        if fraction < step:
+            break
+        number += 1
+    return min(number, LAST_BUCKET)

@@ -8,29 +8,19 @@ import mmap
 import os
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from autoinst.errors import SpoolError
 from autoinst.record import Record
-from autoinst.spool import layout, tail
+from autoinst.spool import counted, layout, tail
 from autoinst.spool.header import checked_size, open_private, read_header
 
 STATUS_RETRIES = 20
-MAX_COUNT = 2**40  # jobs one entry may have counted; more is damage, and sums have to fit the store's 64 bits
 
 _STATE = layout.STATE_OFFSET
 _BODY = layout.BODY.size
 _SIZE = layout.SLOT_SIZE
 _RECORD_STATUS = {layout.OK: "ok", layout.ERROR: "error", layout.IGNORED: "ignored", layout.KILLED: "killed"}
-
-
-class Overflow(NamedTuple):
-    """Jobs of one action that could only be counted, since the arena was made; `action` None: all others."""
-
-    action: str | None
-    jobs: int
-    errors: int
-    sum_ns: int
 
 
 @dataclass(slots=True)
@@ -77,7 +67,7 @@ class Arena:
         self._end = self._first + self.header.slots * _SIZE
         self._next = 0
         self._names: list[str | None] = [None]
-        self._names_at = layout.INTERN_OFFSET + layout.INTERN_COUNT.size
+        self._names_at = self.header.intern_offset + layout.INTERN_COUNT.size
         info = self.description()
         self._service, self._environment, self._revision, self._host = (
             _text(info.get(key)) for key in ("service", "environment", "revision", "host")
@@ -140,20 +130,14 @@ class Arena:
 
     def overflow_bytes(self) -> bytes:
         """Return the overflow table as it is, to see cheaply whether it changed."""
-        return bytes(self.mm[layout.OVERFLOW_OFFSET : layout.INTERN_OFFSET])
+        return bytes(self.mm[layout.OVERFLOW_OFFSET : self.header.intern_offset])
 
-    def overflow(self) -> list[Overflow]:
+    def overflow(self) -> list[counted.Counted]:
         """Return the counts of jobs that found no slot.
 
         A number being stored may be seen as smaller than it was: a caller keeps the largest it has seen of each.
         """
-        found = []
-        for number, _, _, count, errors, sum_ns in layout.OVERFLOW.iter_unpack(self.overflow_bytes()):
-            if number and count:
-                action = None if number == layout.OVERFLOW_REST else self._name(number)
-                jobs = min(count, MAX_COUNT)
-                found.append(Overflow(action, jobs, min(errors, jobs), min(sum_ns, 2**63 - 1)))
-        return found
+        return list(counted.of_arena(self.overflow_bytes(), self.header.version, self._name))
 
     def states(self) -> bytes:
         """Return the state byte of every slot."""
@@ -311,7 +295,7 @@ class Arena:
     def _read_names(self) -> None:
         """Read on in the intern table, which its owner extends all the time."""
         mm, names = self.mm, self._names
-        (count,) = layout.INTERN_COUNT.unpack_from(mm, layout.INTERN_OFFSET)
+        (count,) = layout.INTERN_COUNT.unpack_from(mm, self.header.intern_offset)
         at = self._names_at
         while len(names) <= count and at + layout.INTERN_LENGTH.size <= self._first:
             (size,) = layout.INTERN_LENGTH.unpack_from(mm, at)

@@ -20,6 +20,11 @@ def middle(number: int) -> float:
     return float(2 ** ((number + 0.5) / BUCKETS_A_DOUBLING))
 
 
+def end(number: int) -> int:
+    """Return the longest duration in ns that bucket `number` holds, or one ns less."""
+    return int(2 ** ((number + 1) / BUCKETS_A_DOUBLING))
+
+
 def percentile(histogram: Histogram, share: float) -> float | None:
     """Return the duration in ns below which `share` (0..1) of the counted ones lie; None if there are none."""
     total = sum(histogram.values())

@@ -29,7 +29,7 @@ _STATUS = {1: "ok", 2: "error", 3: "ignored", 4: "killed"}
 
 @dataclass(slots=True)
 class Cell:
-    """Totals of some jobs; `counted` are those of which nothing but number, errors and summed duration is known.
+    """Totals of some jobs; `counted` are those of which nothing but number, errors and durations is known.
 
     `left_out` says of how many of `ok` and `ignored` no record is kept (`keep` in the rules); all else has them too.
     """
@@ -138,12 +138,23 @@ class Rollups:
         """Uncount a job that was counted as killed."""
         _cell(self._pending, (start_ns // MINUTE_NS, action, queue, revision)).killed -= 1
 
-    def add_counted(self, at_ns: int, action: int, count: int, errors: int, sum_ns: int) -> None:
-        """Add jobs that were only counted, noticed at `at_ns`."""
+    def add_counted(
+        self,
+        at_ns: int,
+        action: int,
+        count: int,
+        errors: int,
+        sum_ns: int,
+        max_ns: int,
+        durations: histogram.Histogram,
+    ) -> None:
+        """Add jobs that were only counted, noticed at `at_ns`; the longest of all such took `max_ns`."""
         cell = _cell(self._pending, (at_ns // MINUTE_NS, action, 0, 0))
         cell.counted += count
         cell.counted_errors += errors
         cell.sum_ns += sum_ns
+        cell.max_ns = max(cell.max_ns, max_ns)
+        histogram.add(cell.durations, durations)
 
     def flush(self) -> None:
         """Add what was collected to the tables, within the transaction in progress."""

@@ -116,7 +116,12 @@ CREATE TABLE incident(
   error INTEGER PRIMARY KEY, state TEXT NOT NULL, changed INTEGER NOT NULL, count INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+# The durations of jobs that were only counted.
+_VERSION_4 = """
+ALTER TABLE overflow ADD COLUMN durations BLOB NOT NULL DEFAULT x''
+"""
+
 # The script at index i brings a database of PRAGMA user_version i to version i + 1.
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 VERSION = len(MIGRATIONS)
 WITH_LEVELS = 3  # the first version that has the tables `ten` and `overall`

@@ -7,12 +7,12 @@ import os
 import sqlite3
 import stat
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from autoinst.config import SHARED_FILE, is_shared, share_file
 from autoinst.errors import StoreError
-from autoinst.store import incidents, rollups, schema
+from autoinst.store import incidents, overflow, rollups, schema
 from autoinst.store.insert import Inserted, Inserter
 from autoinst.store.leftout import LeftOut
 from autoinst.store.reader import CorruptStoreError, OutdatedStoreError, Reader, told_as_store_errors
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from autoinst.record import Record
+    from autoinst.spool.counted import Counted
     from autoinst.store.failures import ErrorGroup
     from autoinst.store.processes import ProcessInfo
     from autoinst.store.retention import Forgotten, Limits
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 10.0
 COMPANIONS = ("-wal", "-shm")
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
-
-
-class Counted(NamedTuple):
-    """How many jobs of an action an arena has only counted, since it was made."""
-
-    action: str | None
-    jobs: int
-    errors: int
-    sum_ns: int
 
 
 class Store(Reader):
@@ -137,24 +129,7 @@ class Store(Reader):
 
     def set_counted(self, arena_uid: bytes, rows: Iterable[Counted]) -> int:
         """Bring what an arena has only counted up to date; the numbers never fall. Returns how many jobs were added."""
-        now = time.time_ns()
-        added = 0
-        for row in rows:
-            action = self._names.number(row.action)
-            found = self._con.execute(
-                "SELECT count, errors, sum FROM overflow WHERE arena = ? AND action = ?", (arena_uid, action)
-            ).fetchone() or (0, 0, 0)
-            values = [max(old, new) for old, new in zip(found, row[1:], strict=True)]
-            if tuple(values) == tuple(found):
-                continue
-            delta = [new - old for old, new in zip(found, values, strict=True)]
-            self._inserter.rollups.add_counted(now, action, *delta)
-            self._con.execute(
-                "INSERT OR REPLACE INTO overflow(arena, action, count, errors, sum, seen) VALUES(?,?,?,?,?,?)",
-                (arena_uid, action, *values, now),
-            )
-            added += delta[0]
-        return added
+        return overflow.bring_up_to_date(self._con, self._names, self._inserter.rollups, arena_uid, rows)
 
     def count_left_out(self, arena_uid: bytes, records: Sequence[Record], process: int, *, freed: bool) -> int:
         """Count jobs of that process of which no record is kept, each once; returns how many were new.
