@@ -230,11 +230,44 @@ def test_cursor_numbers_are_never_used_twice(store):
     assert store.jobs_after(first)[0][1].status == "ok"
 
 
-def test_cursors_are_kept(store):
-    assert store.cursor("otlp") == 0
+def test_a_batch_and_its_token_are_kept_until_it_is_sent(store):
+    put(store, *(job(number) for number in range(1, 6)))
+    assert store.feed("otlp/traces") is None
     with store.transaction():
-        store.set_cursor("otlp", 17)
-    assert store.cursor("otlp") == 17
+        feed = store.add_feed("otlp/traces", 0)
+        batch = store.fix_batch(feed, store.cursor_after(0, 3))
+    assert (batch.after, batch.upto) == (0, 3)
+    assert store.feed("otlp/traces").batch == batch
+    with store.transaction():
+        store.tell_of_feed(feed, "waiting", "refused")
+    assert store.feed("otlp/traces").batch == batch
+    with store.transaction():
+        store.finish_batch(feed, jobs=3, posts=1, size=100)
+    again = store.feed("otlp/traces")
+    assert (again.n, again.batch, again.jobs, again.bytes, again.state, again.detail) == (3, None, 3, 100, "ok", None)
+    assert again.since_ns == batch.at_ns
+    with store.transaction():
+        assert store.fix_batch(again, 5).token != batch.token
+
+
+def test_a_parked_job_is_passed_and_shown(store):
+    put(store, job(1), job(2))
+    with store.transaction():
+        feed = store.add_feed("otlp/traces", 0)
+        store.fix_batch(feed, 1)
+        store.park(feed, "400: no")
+    assert (store.feed("otlp/traces").n, store.feed("otlp/traces").parked) == (1, 1)
+    (parked,) = store.parked()
+    assert (parked.feed, parked.job, parked.reason) == ("otlp/traces", record_id(UID, 1), "400: no")
+
+
+def test_jobs_left_out_and_jobs_that_are_gone_are_told_apart(store):
+    put(store, job(1, "killed"), job(2))
+    put(store, job(1))  # takes the place of the first
+    with store.transaction():
+        feed = store.add_feed("otlp/traces", 0)
+        assert store.leave_out(feed, 2) == 1
+    assert (feed.left_out, feed.missing, feed.n) == (1, 1, 2)
 
 
 def test_a_failed_transaction_leaves_nothing_behind(store):

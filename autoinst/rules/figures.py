@@ -16,6 +16,8 @@ Keep = tuple[float, float, "int | None"]
 NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15}")
 AGE = re.compile(rf"({NUMBER.pattern}) ?([hdw]?)")
 DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0, "": 1.0}
+URL = re.compile(r"https?://[^\s/?#]+[^\s?#]*", re.IGNORECASE)
+MAX_SECONDS = 3600
 MAX_MS = 10**11  # about three years
 
 
@@ -71,12 +73,40 @@ def count(text: str) -> int:
     return int(text)
 
 
+def number_of(text: str) -> int:
+    """Return a whole number above 0. Raises ValueError."""
+    if not re.fullmatch("[0-9]{1,12}", text) or not int(text):
+        raise ValueError("must be a whole number above 0")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Return a time in seconds. Raises ValueError."""
+    what = "must be a number of seconds above 0"
+    found = number(text, what)
+    if not 0 < found <= MAX_SECONDS:
+        raise ValueError(what)
+    return found
+
+
+def url(text: str) -> str:
+    """Return an address with its scheme, no slash at its end. Raises ValueError."""
+    found = URL.fullmatch(text)
+    if found is None:
+        missing = "" if "://" in text else f": write http://{text}"
+        raise ValueError(f"must be an address that begins with http:// or https://{missing}")
+    return text.rstrip("/")
+
+
 READ: dict[str, Callable[[str], Any]] = {
     "share": share,
     "milliseconds": milliseconds,
     "age": age,
     "size": size,
     "count": count,
+    "number_of": number_of,
+    "seconds": seconds,
+    "url": url,
 }
 
 

@@ -40,9 +40,13 @@ SHAPES = {
     "age": "days, or `36h`, `30d`, `8w`",
     "size": "bytes, or `500M`, `2G`",
     "count": "whole number",
+    "number_of": "whole number",
     "value": "value",
     "values": "mapping of values",
     "versions": "mapping of distribution to versions",
+    "url": "address with `http://` or `https://`",
+    "seconds": "number of seconds",
+    "headers": "mapping of texts",
     "mapping": "mapping",
     "rules": "list of rules",
 }
@@ -55,6 +59,7 @@ TOP = (
     Key("revision", "text", "Revision of the program, such as a commit. `AUTOINST_REVISION` wins."),
     Key("defaults", "mapping", "Settings for every rule, see below."),
     Key("retention", "mapping", "How much the store keeps, see below. `AUTOINST_*` variables win."),
+    Key("exporters", "mapping", "Where the agent sends jobs, see below. `AUTOINST_EXPORTERS` says which are on."),
     Key(
         "ignore_exceptions",
         "paths",
@@ -139,6 +144,26 @@ LONG_FORM = (
         choices=AT,
     ),
 )
+
+_REACHING = (
+    Key("headers", "headers", "Headers of each request."),
+    Key("timeout", "seconds", "How long a request may take in all; 10 if left out."),
+    Key("certificate", "text", "File with the certificates of authorities to trust instead of the system's."),
+    Key("client_certificate", "text", "File with this side's certificate."),
+    Key("client_key", "text", "File with its key."),
+    Key("proxy", "url", "Proxy; `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` count otherwise."),
+    Key("backlog", "number_of", "Jobs that may wait; the oldest beyond are left out. 1000000 if left out."),
+)
+
+EXPORTERS: dict[str, tuple[Key, ...]] = {
+    "otlp": (
+        Key("endpoint", "url", "Base address, to which `/v1/traces` is added; `http://localhost:4318` if left out."),
+        Key("protocol", "choice", "How it is encoded.", choices=("http/protobuf", "http/json")),
+        Key("compression", "choice", "Of the body.", choices=("gzip", "none")),
+        Key("metrics", "yes", "Whether durations, queue times and counts are sent too; `true` if left out."),
+        *_REACHING,
+    ),
+}
 
 
 def rule_keys(section: str) -> dict[str, Key]:

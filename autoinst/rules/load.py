@@ -27,7 +27,12 @@ MAX_SIZE = 4 << 20
 MAX_FILES = 1_000
 SUFFIXES = (".yaml", ".yml")
 TEXTS = ("service", "environment", "revision", "namespace")
-FIRST_WINS = (*TEXTS, "keep", "retention")  # of several files, the one that is read first; an included one fills in
+FIRST_WINS = (
+    *TEXTS,
+    "keep",
+    "retention",
+    "exporters",
+)  # of several files, the one that is read first; an included one fills in
 
 
 class Loader:

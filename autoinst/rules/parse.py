@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from autoinst.rules import figures, keys
+from autoinst.rules.exporters import read_exporters
 from autoinst.rules.match import bad_pattern, is_everything, split_path
 from autoinst.rules.model import Rule
 from autoinst.rules.problems import nearest, quote
@@ -170,6 +171,9 @@ class Parser:
         retention = self._figures(entries.get("retention"), "'retention'", keys.RETENTION)
         if retention:
             settings["retention"] = retention
+        exporters = read_exporters(self, entries.get("exporters"))
+        if exporters:
+            settings["exporters"] = exporters
         self.out.ignore = self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'")
         self.out.includes = [
             node for node in self.list_of(entries.get("include"), "'include'") if self.text(node, "a file")
@@ -221,7 +225,7 @@ class Parser:
             self.out.nodes.append(entries)
 
     def _read(self, section: str, node: Node, entries: dict[str, Node]) -> Rule:
-        unsafe = self._yes(entries.get("unsafe"))
+        unsafe = self.yes(entries.get("unsafe"), "'unsafe'")
         return Rule(
             index=len(self.out.rules),
             kind=keys.KINDS[section],
@@ -234,7 +238,7 @@ class Parser:
             requires=self._requires(entries.get("requires")),
             name=self._name(section, entries.get("name")),
             namespace=self.text(entries.get("namespace"), "'namespace'") or "",
-            nested=self._choice(entries.get("nested"), "'nested'", keys.NESTED),
+            nested=self.choice(entries.get("nested"), "'nested'", keys.NESTED),
             unsafe=unsafe,
             fields={
                 key: field.to_data() for key, field in self.values.fields(self, section, node, entries, unsafe).items()
@@ -243,15 +247,17 @@ class Parser:
             keep=self._keep(entries.get("keep")),
         )
 
-    def _yes(self, node: Node | None) -> bool:
+    def yes(self, node: Node | None, what: str) -> bool:
+        """Return a truth value, False where it is left out or is none."""
         if node is None:
             return False
         found = YES.get(node.text.lower()) if node.kind == "text" else None
         if found is None:
-            self.report(node, f"'unsafe' must be true or false, not {node.describe()}")
+            self.report(node, f"{what} must be true or false, not {node.describe()}")
         return bool(found)
 
-    def _choice(self, node: Node | None, what: str, choices: tuple[str, ...]) -> str:
+    def choice(self, node: Node | None, what: str, choices: tuple[str, ...]) -> str:
+        """Return one of `choices`, the first where it is left out."""
         if node is None:
             return choices[0]
         if node.kind != "text" or node.text not in choices:

@@ -31,6 +31,7 @@ def schema() -> dict[str, Any]:
             "defaults": _object(keys.DEFAULTS),
             "keep": {**_object(keys.KEEP), "minProperties": 1},
             "retention": _object(keys.RETENTION),
+            "exporters": _exporters(),
             **{f"rule_{section}": _rule(section) for section in keys.SECTIONS},
         },
     }
@@ -44,6 +45,13 @@ def _object(table: tuple[keys.Key, ...], required: list[str] | None = None) -> d
     }
     if required:
         found["required"] = required
+    return found
+
+
+def _exporters() -> dict[str, Any]:
+    found: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {}}
+    for name, table in keys.EXPORTERS.items():
+        found["properties"][name] = {**_object(table), "type": ["object", "null"]}
     return found
 
 
@@ -71,6 +79,10 @@ def _property(key: keys.Key) -> dict[str, Any]:
         "size": figure,
         "milliseconds": {"type": "number"},
         "count": {"type": "number"},
+        "number_of": {"type": "number"},
+        "url": {"type": "string"},
+        "seconds": {"type": "number"},
+        "headers": {"type": "object", "additionalProperties": text},
         "value": {"$ref": "#/$defs/value"},
         "values": {"$ref": "#/$defs/payload" if key.name == "payload" else "#/$defs/values"},
         "versions": {"type": "object", "additionalProperties": {"type": "string"}},
@@ -90,6 +102,7 @@ def reference() -> str:
         _table("`payload`", keys.PAYLOAD, with_sections=False),
         _table("The long form of a value", keys.LONG_FORM, with_sections=False),
         _table("`retention`", keys.RETENTION, with_sections=False),
+        *(_table(f"`exporters: {name}:`", table, with_sections=False) for name, table in keys.EXPORTERS.items()),
     ]
     return "\n".join(parts)
 

@@ -196,6 +196,12 @@ def jobs_after(
     return [(row[-1], from_row(row[:-1], names, processes.texts(row[_PROCESS]))) for row in rows]
 
 
+def cursor_after(con: sqlite3.Connection, n: int, limit: int) -> int:
+    """Return the cursor of the last of up to `limit` jobs stored after cursor `n`; `n` where there are none."""
+    row = con.execute("SELECT max(n) FROM (SELECT n FROM job WHERE n > ? ORDER BY n LIMIT ?)", (n, limit)).fetchone()
+    return n if row[0] is None else int(row[0])
+
+
 def trace(con: sqlite3.Connection, names: Names, processes: Processes, trace_id: str, limit: int) -> list[Record]:
     """Return the jobs of a trace, the first one first: its root and those that name it."""
     key = bytes.fromhex(trace_id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoinst.errors import StoreError
 from autoinst.spool.tail import is_id
-from autoinst.store import incidents, query, totals
+from autoinst.store import feeds, incidents, query, totals
 from autoinst.store.processes import Processes
 from autoinst.store.records import Names
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from autoinst.record import Record
     from autoinst.store.events import Statement
     from autoinst.store.failures import ErrorGroup
+    from autoinst.store.feeds import Feed, Parked
     from autoinst.store.query import JobFilter, Page
     from autoinst.store.rollups import Cell
     from autoinst.store.totals import Deploy, Step
@@ -109,11 +110,25 @@ class Reader:
         with self._errors():
             return query.jobs_after(self._con, self._names, self._processes, n, limit)
 
-    def cursor(self, exporter: str) -> int:
-        """Return the exporter's cursor, 0 at first."""
+    def cursor_after(self, n: int, limit: int) -> int:
+        """Return the cursor of the last of up to `limit` jobs stored after cursor `n`; `n` where there are none."""
         with self._errors():
-            found = self._con.execute("SELECT n FROM cursor WHERE exporter = ?", (exporter,)).fetchone()
-            return int(found[0]) if found else 0
+            return query.cursor_after(self._con, n, limit)
+
+    def feed(self, name: str) -> Feed | None:
+        """Return how far a feed of an exporter has come, None where it has never been there."""
+        with self._errors():
+            return feeds.feed(self._con, name)
+
+    def feeds(self) -> list[Feed]:
+        """Return all feeds of exporters."""
+        with self._errors():
+            return feeds.feeds(self._con)
+
+    def parked(self, limit: int = 50) -> list[Parked]:
+        """Return the jobs that receivers refuse, the latest first."""
+        with self._errors():
+            return feeds.parked(self._con, limit)
 
     def last(self) -> int:
         """Return the cursor of the job stored last, 0 where there has been none."""

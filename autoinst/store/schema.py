@@ -121,7 +121,20 @@ _VERSION_4 = """
 ALTER TABLE overflow ADD COLUMN durations BLOB NOT NULL DEFAULT x''
 """
 
+# Feeds of exporters in place of cursors, see store/feeds.py.
+_VERSION_5 = """
+DROP TABLE cursor;
+CREATE TABLE feed(
+  name TEXT PRIMARY KEY, n INTEGER NOT NULL, upto INTEGER, token TEXT, at INTEGER NOT NULL DEFAULT 0,
+  since INTEGER NOT NULL DEFAULT 0, jobs INTEGER NOT NULL DEFAULT 0, posts INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL DEFAULT 0, parked INTEGER NOT NULL DEFAULT 0, rejected INTEGER NOT NULL DEFAULT 0,
+  left_out INTEGER NOT NULL DEFAULT 0, missing INTEGER NOT NULL DEFAULT 0, state TEXT NOT NULL DEFAULT 'ok',
+  detail TEXT, changed INTEGER NOT NULL DEFAULT 0, sent INTEGER) WITHOUT ROWID;
+CREATE TABLE parked(
+  feed TEXT, n INTEGER, at INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(feed, n)) WITHOUT ROWID;
+"""
+
 # The script at index i brings a database of PRAGMA user_version i to version i + 1.
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 VERSION = len(MIGRATIONS)
 WITH_LEVELS = 3  # the first version that has the tables `ten` and `overall`

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from autoinst.config import SHARED_FILE, is_shared, share_file
 from autoinst.errors import StoreError
-from autoinst.store import incidents, overflow, rollups, schema
+from autoinst.store import feeds, incidents, overflow, rollups, schema
 from autoinst.store.insert import Inserted, Inserter
 from autoinst.store.leftout import LeftOut
 from autoinst.store.reader import CorruptStoreError, OutdatedStoreError, Reader, told_as_store_errors
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from autoinst.record import Record
     from autoinst.spool.counted import Counted
     from autoinst.store.failures import ErrorGroup
+    from autoinst.store.feeds import Batch, Feed
     from autoinst.store.processes import ProcessInfo
     from autoinst.store.retention import Forgotten, Limits
 
@@ -159,9 +160,29 @@ class Store(Reader):
         """Put an error group into one of failures.STATES; raises ValueError for another."""
         incidents.set_state(self._con, group, state, time.time_ns())
 
-    def set_cursor(self, exporter: str, n: int) -> None:
-        """Note that an exporter has sent all jobs up to cursor `n`."""
-        self._con.execute("INSERT OR REPLACE INTO cursor(exporter, n) VALUES(?,?)", (exporter, n))
+    def add_feed(self, name: str, n: int) -> Feed:
+        """Begin a feed behind cursor `n`, if it is new; return it."""
+        return feeds.add(self._con, name, n, time.time_ns())
+
+    def fix_batch(self, feed: Feed, upto: int) -> Batch:
+        """Make what comes after the feed's cursor up to `upto` its batch, under a new token."""
+        return feeds.fix(self._con, feed, upto, time.time_ns())
+
+    def finish_batch(self, feed: Feed, *, jobs: int, posts: int = 1, size: int = 0, rejected: int = 0) -> None:
+        """Move the feed's cursor behind its batch, of which `jobs` were sent in `posts` of `size` bytes in all."""
+        feeds.finish(self._con, feed, jobs=jobs, posts=posts, size=size, rejected=rejected, now_ns=time.time_ns())
+
+    def park(self, feed: Feed, reason: str) -> None:
+        """Put the only job of the feed's batch aside, and move the cursor behind it."""
+        feeds.park(self._con, feed, reason, time.time_ns())
+
+    def tell_of_feed(self, feed: Feed, state: str, detail: str) -> None:
+        """Keep what went wrong with a feed, for `doctor`."""
+        feeds.tell(self._con, feed, state, detail, time.time_ns())
+
+    def leave_out(self, feed: Feed, upto: int) -> int:
+        """Move the feed's cursor to `upto` without sending; return how many jobs that leaves out."""
+        return feeds.leave_out(self._con, feed, upto)
 
     def forget(self, limits: Limits, now_ns: int, arenas: Collection[bytes] = (), *, batches: int = 1000) -> Forgotten:
         """Remove jobs beyond `limits`, see Retention.apply; not inside a transaction."""
