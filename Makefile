@@ -57,5 +57,5 @@ transparency: $(READY) ## Compare programs with and without autoinst, CPython's 
 	$(BIN)/python benchmarks/cpython_tests.py --fetch
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .venvs .pythons build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venvs .pythons .pythons.built build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 pythons.py                      list what is found: version and path
 pythons.py fetch 3.14 3.15      unpack these from Debian's suite sid into .pythons/ (no change to the system)
+pythons.py fetch 3.14t          build a free-threaded one from Debian's source into .pythons.built/ (some minutes)
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FETCHED = ROOT / ".pythons"
+BUILT = ROOT / ".pythons.built"  # a fetch of packages empties the other folder
+FREE_THREADED = ("3.15t", "3.14t", "3.13t")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # python3.14 runs with the C library it was built for, so that comes along; venv has ensurepip.
 COMPANIONS = ("base-files", "libstdc++6", "tzdata")
 
 
 def find(version: str) -> str | None:
-    """Return the path of a CPython of that `3.x` version that can make virtual environments, or None."""
+    """Return the path of a CPython of that version (`3.x`, `3.xt`) that can make virtual environments, or None."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    candidates = [str(path) for path in sorted(pyenv.glob(f"{version}.*/bin/python{version}"), reverse=True)]
+    release = f"{version[:-1]}.*t" if version.endswith("t") else f"{version}.*"
+    candidates = [str(path) for path in sorted(pyenv.glob(f"{release}/bin/python{version}"), reverse=True)]
     candidates += [shutil.which(f"python{version}") or "", str(FETCHED / "usr" / "bin" / f"python{version}")]
+    candidates += [str(BUILT / version / "bin" / f"python{version}")]
     return next((path for path in candidates if path and works(path)), None)
 
 
@@ -36,8 +41,14 @@ def works(path: str) -> bool:
 
 
 def fetch(versions: list[str]) -> int:
-    """Unpack Debian's packages of these `versions` into .pythons/; return 0, or 1 after a message."""
+    """Unpack Debian's packages of these `versions`, or build them; return 0, or 1 after a message."""
     wanted = [version for version in versions if find(version) is None]
+    for version in [version for version in wanted if version.endswith("t")]:
+        from source_build import build
+
+        wanted.remove(version)
+        if build(version):
+            return 1
     if not wanted:
         return 0
     for tool in ("apt-get", "dpkg-deb", "tar"):
@@ -140,10 +151,10 @@ def main() -> int:
     """Run the command line described at the top."""
     if sys.argv[1:2] == ["fetch"]:
         return fetch(sys.argv[2:])
-    for minor in range(10, 16):
-        path = find(f"3.{minor}")
+    for version in (*(f"3.{minor}" for minor in range(10, 16)), *reversed(FREE_THREADED)):
+        path = find(version)
         if path:
-            print(f"3.{minor}\t{path}")
+            print(f"{version}\t{path}")
     return 0
 
 
