@@ -369,7 +369,7 @@ def test_a_home_on_a_full_disk_is_named(program: Program) -> None:
 
 
 def test_what_was_recorded_waits_for_room_in_the_store(program: Program) -> None:
-    with small_disk(program.home, "size=120k,mode=700"):  # an arena has room, a database has not
+    with small_disk(program.home, "size=184k,mode=700"):  # arena and reserve have room, a database has not
         assert run(program) == ""
         said = command(program, "jobs")
         assert said.status == 1

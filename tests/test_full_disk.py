@@ -77,6 +77,47 @@ def fill(folder: Path) -> Path:
     return path
 
 
+def watched(folder: Path) -> Program:
+    """Return a program that runs as many jobs as it is told on its standard input."""
+    program = Program(folder)
+    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
+    program.write("work.py", "def job(n):\n    return n\n")
+    program.write("worker.py", WORKER)
+    return program
+
+
+def begin(program: Program, environ: dict[str, str]) -> subprocess.Popen[str]:
+    """Start that program, which runs one job."""
+    pipe = subprocess.PIPE
+    worker = subprocess.Popen(
+        [sys.executable, "worker.py"],
+        cwd=program.folder,
+        env=environ,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    )
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "begun\n"
+    return worker
+
+
+def tell(worker: subprocess.Popen[str], jobs: int) -> None:
+    """Have it run so many jobs."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(f"{jobs}\n")
+    worker.stdin.flush()
+    assert worker.stdout.readline() == "done\n"
+
+
+def counted(home: Path) -> int:
+    """Return of how many jobs the store knows no more than that they were."""
+    with Store(str(home / "store.sqlite3")) as store:
+        return store.totals(0, 2**62)["work#job"].counted
+
+
 def stored(home: Path) -> list[str]:
     """Drain and return the statuses of what is stored."""
     drain_once(str(home))
@@ -86,56 +127,54 @@ def stored(home: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def test_a_full_disk_stops_nobody_and_loses_nothing(tmp_path: Path, kind: str) -> None:
-    program = Program(tmp_path)
-    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
-    program.write("work.py", "def job(n):\n    return n\n")
-    program.write("worker.py", WORKER)
+    program = watched(tmp_path)
     with small_disk(kind, tmp_path) as home:
         program.home = home
         environ = program.environ({"AUTOINST_PACKS": "none"})
-        worker = subprocess.Popen(
-            [sys.executable, "worker.py"],
-            cwd=tmp_path,
-            env=environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert worker.stdin is not None
-        assert worker.stdout is not None
+        worker = begin(program, environ)
+        others: list[subprocess.Popen[str]] = []
         try:
-            assert worker.stdout.readline() == "begun\n"
             filler = fill(home)
-            # One slot for the job before: no other arena is needed for these, nor could one be had.
-            worker.stdin.write(f"{JOBS}\n")
-            worker.stdin.flush()
-            assert worker.stdout.readline() == "done\n"
-            other = subprocess.run(
-                [sys.executable, "worker.py"],
-                check=False,
-                cwd=tmp_path,
-                env=environ,
-                input="5\n",
-                capture_output=True,
-                text=True,
-            )
-            assert (other.returncode, other.stdout) == (0, "begun\ndone\n")
-            assert "No space left on device" in other.stderr
+            tell(worker, JOBS)  # one slot for the job before: no other arena is needed, nor could one be had
+            others = [begin(program, environ) for _ in range(3)]
+            for other in others:
+                tell(other, 5)
+            others[0].kill()
+            others[0].wait()
+            assert "No space left on device" in others[1].communicate()[1]
+            assert others[1].returncode == 0
             with pytest.raises(StoreError, match="full"):
                 drain_once(str(home))
-            worker.stdin.write("20\n")  # the arena is full after two of them, the others are counted in it
-            worker.stdin.flush()
-            assert worker.stdout.readline() == "done\n"
+            tell(worker, 20)  # the arena is full after two of them, the others are counted in it
             filler.unlink()
-            assert stored(home) == ["ok"] * SLOTS
-            with Store(str(home / "store.sqlite3")) as store:
-                assert store.totals(0, 2**62)["work#job"].counted == 1 + JOBS + 20 - SLOTS
-            worker.kill()
-            worker.wait()
-            assert stored(home) == ["ok"] * SLOTS
+            for _ in range(2):
+                assert stored(home) == ["ok"] * SLOTS
+                assert counted(home) == 1 + JOBS + 20 - SLOTS + 3 * (1 + 5)
+                worker.kill()
+                worker.wait()
+            tell(others[2], 2)  # counts where it has begun to
+            stored(home)
+            assert counted(home) == 1 + JOBS + 20 - SLOTS + 3 * (1 + 5) + 2
+        finally:
+            for process in (worker, *others):
+                process.kill()
+                process.communicate()
+
+
+def test_what_a_disk_without_any_reserve_leaves_in_memory_is_handed_over_at_the_end(tmp_path: Path) -> None:
+    program = watched(tmp_path)
+    with small_disk("tmpfs", tmp_path) as home:
+        program.home = home
+        filler = fill(home)
+        worker = begin(program, program.environ({"AUTOINST_PACKS": "none"}))
+        try:
+            tell(worker, 5)
+            filler.unlink()
+            worker.communicate()
         finally:
             worker.kill()
-            worker.communicate()
+        assert stored(home) == []
+        assert counted(home) == 6
 
 
 def test_a_store_that_was_cut_short_is_moved_aside(tmp_path: Path) -> None:

@@ -204,6 +204,7 @@ class Drain:
                 self._commit(store, group, counts)
                 group, size = [], 0
         self._store_tally(store, counts)
+        self._store_reserve(store, counts)
         self._commit(store, group, counts)
         self._note_the_living(store)
         counts.quarantined, intake.quarantined = intake.quarantined, 0
@@ -221,6 +222,19 @@ class Drain:
             told.close()
             raise
         self._intake.tallied(told)
+
+    def _store_reserve(self, store: Store, counts: Counts) -> None:
+        found = self._intake.take_reserve()
+        if not found:
+            return
+        reserve = self._intake.reserve
+        try:
+            with store.transaction():
+                for claimed in found:
+                    counts.counted += store.set_counted(claimed.uid, claimed.rows)
+            reserve.stored(found)
+        finally:
+            reserve.close()
 
     def _commit(self, store: Store, group: list[Taken], counts: Counts) -> None:
         """Store what was read; an arena whose content cannot be stored is put aside, and the others go on."""

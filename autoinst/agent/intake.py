@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from autoinst.agent import tally
+from autoinst.agent.reserve import Reserve
 from autoinst.config import make_folder
 from autoinst.errors import HomeError, SpoolError
 from autoinst.spool.header import NewerArenaError, open_private
@@ -20,6 +21,7 @@ from autoinst.spool.tally import NAME
 
 if TYPE_CHECKING:
     from autoinst.agent.deaths import Deaths
+    from autoinst.agent.reserve import Claimed
     from autoinst.spool.owner import Judge, Verdict
     from autoinst.spool.reader import Done, InFlight
 
@@ -91,6 +93,7 @@ class Intake:
         self._open_limit = min(OPEN_LIMIT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._skipped: set[str] = set()
         self._tally: tuple[bytes, int] | None = None  # uid and checksum of what is stored of it
+        self.reserve = Reserve(os.path.dirname(spool))
 
     def close(self) -> None:
         """Unmap all arenas and forget them."""
@@ -125,7 +128,7 @@ class Intake:
         """Return the uids of all arenas, as their names say them."""
         names = (ARENA_NAME.fullmatch(os.path.basename(path)) for path in (*self.sources, *self._skipped))
         found = {bytes.fromhex(name[2]) for name in names if name}
-        return found | {self._tally[0]} if self._tally else found
+        return found | self.reserve.uids() | ({self._tally[0]} if self._tally else set())
 
     def drop(self, path: str) -> None:
         """Forget an arena that is gone."""
@@ -181,6 +184,16 @@ class Intake:
                     return told
         return None
 
+    def take_reserve(self) -> list[Claimed]:
+        """Return what processes have counted in the reserve, if that is new; `reserve.stored` or `.close` follows."""
+        try:
+            return self.reserve.take()
+        except SpoolError as error:
+            self.put_aside(self.reserve.path, str(error))
+        except OSError as error:
+            self.problems.append(f"{self.reserve.path}: {error.strerror}")
+        return []
+
     def tallied(self, told: tally.Told) -> None:
         """Note that what the tally said is stored, and remove it where nobody counts in it any more."""
         told.close(remove=True)
@@ -191,6 +204,7 @@ class Intake:
         for source in self.sources.values():
             source.forget_store()
         self._tally = None
+        self.reserve.forget_store()
 
     def _open(self, source: Source) -> Arena | None:
         path = source.path

@@ -65,7 +65,7 @@ def read(path: str, known: int | None) -> Told | None:
     fd = open_private(path, writable=True)
     try:
         data = _content(fd)
-        last = not _any_lives(data) and _lock(fd) and os.fstat(fd).st_size == len(data)
+        last = not any_lives(data) and _lock(fd) and os.fstat(fd).st_size == len(data)
         if last:
             if not path.endswith(TAKEN):
                 os.rename(path, path + TAKEN)
@@ -74,7 +74,7 @@ def read(path: str, known: int | None) -> Told | None:
         data = data[: len(data) - len(data) % BLOCK]
         checksum = zlib.crc32(data)
         if checksum != known or last:
-            return Told(path, fd, data[:8].ljust(8, b"\0"), checksum, _rows(data), last)
+            return Told(path, fd, data[:8].ljust(8, b"\0"), checksum, rows(data), last)
     except BaseException:
         os.close(fd)
         raise
@@ -94,7 +94,7 @@ def _lock(fd: int) -> bool:
     return True
 
 
-def _any_lives(data: bytes) -> bool:
+def any_lives(data: bytes) -> bool:
     """Return whether the owner of any block runs in this pid namespace: it may have lost its lock, as daemons do."""
     here = process.pid_namespace()
     seen = set()
@@ -118,7 +118,8 @@ class _Sum:
     by_outcome: tuple[Histogram, Histogram] = field(default_factory=lambda: ({}, {}))
 
 
-def _rows(data: bytes) -> list[Counted]:
+def rows(data: bytes) -> list[Counted]:
+    """Return what the blocks of a tally say, by action."""
     sums: dict[str | None, _Sum] = {}
     heads: dict[bytes, str | None] = {}  # the action that the last first block of a process names
     for at in range(0, len(data), BLOCK):

@@ -60,6 +60,10 @@ class Overflow:
             self._table = self._tally
             self._enter()
 
+    def has_early(self) -> bool:
+        """Return whether there is something that is kept in memory alone."""
+        return bool(self._early or self._late)
+
     def abandon(self) -> None:
         """Leave what is the parent's alone, in a forked child."""
         if self._tally is not None:

@@ -25,6 +25,8 @@ from autoinst.spool import process
 from autoinst.spool.arena import abandon, file_of, map_part, move_high
 from autoinst.spool.cells import SIZE, Cells
 
+TYPE_CHECKING = False
+
 NAME = "tally"
 BLOCK = 256
 OWNER = Struct("<8sIIQQ")  # 32 bytes
@@ -38,40 +40,53 @@ KINDS = 4
 WIDE = 16  # blocks of a process that needs more cells than one block has
 MAX_BYTES = 32 * 1024 * 1024  # 131,072 processes
 TRIES = 3
+FULL = (errno.ENOSPC, errno.EDQUOT)
 PAGE = 4096
-_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class Part:
+    """A mapped part of a file, in which this process has blocks at `at`."""
+
+    __slots__ = ("_fd", "_file", "_mapped_fd", "at", "mm")
+
+    def __init__(self, fd: int, size: int, offset: int = 0) -> None:
+        """Map `size` bytes of `fd` at `offset`. Locks on the file are given up by this. Raises OSError, ValueError."""
+        self._fd = fd
+        self._file = file_of(fd)
+        # Written by the mapping, never by the descriptor: the program may close that and use its number anew.
+        self.at = offset % PAGE
+        self.mm, self._mapped_fd = map_part(fd, self.at + size, offset - self.at)
+
+    def abandon(self) -> None:
+        """Leave the parent's part alone, in a forked child."""
+        abandon(self._file, self._fd, self._mapped_fd, self.mm)
 
 
 class Tally:
     """The block, or the blocks, of this process."""
 
     def __init__(self, folder: str, uid: bytes, blocks: int = 1) -> None:
-        """Append so many blocks to the file in `folder`; raises OSError where that cannot be."""
+        """Append so many blocks to the file in `folder`; raises OSError where that cannot be.
+
+        On a full disk a single one is taken from the reserve beside `folder`.
+        """
         self._folder = folder
         self._uid = uid
         self._action: str | None = None
         self._wide: Tally | None = None
         self._may_widen = blocks == 1
-        for _ in range(TRIES):
-            self._fd, at = _append(os.path.join(folder, NAME), uid, blocks)
-            try:
-                self._file = file_of(self._fd)
-                # Written by the mapping, never by the descriptor: the program may close that and use its number anew.
-                self._at = at % PAGE
-                self._mm, self._mapped_fd = map_part(self._fd, self._at + blocks * BLOCK, at - self._at)
-                fcntl.lockf(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                if os.fstat(self._fd).st_nlink:
-                    break
-            except BlockingIOError:  # its reader is taking it away: a new one is begun
-                pass
-            except BaseException:
-                os.close(self._fd)
+        try:
+            self._part = _append(folder, uid, blocks)
+        except OSError as error:
+            if error.errno not in FULL or blocks > 1:
                 raise
-            os.close(self._fd)
-        else:
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), folder)
-        offsets = [at for number in range(blocks) for at in cell_offsets(self._at + number * BLOCK, _kind(number))]
-        self._cells = Cells(self._mm, offsets, KINDS)
+            from autoinst.spool.reserve import claim
+
+            self._part = claim(os.path.dirname(folder))
+        at = self._part.at
+        offsets = [cell for number in range(blocks) for cell in cell_offsets(at + number * BLOCK, _kind(number))]
+        self._cells = Cells(self._part.mm, offsets, KINDS)
 
     def add(self, action: str, failed: bool, bucket: int, jobs: int, sum_ns: int, max_ns: int) -> None:
         """Count `jobs` of `action` whose durations are in `bucket`."""
@@ -84,8 +99,8 @@ class Tally:
         if self._wide is not None:
             self._wide.add(action, failed, bucket, jobs, sum_ns, max_ns)
             return
-        mm = self._mm
-        at = self._at + SUMS_AT[row]
+        mm = self._part.mm
+        at = self._part.at + SUMS_AT[row]
         before = SUMS.unpack_from(mm, at)
         mm[at : at + SUMS.size] = SUMS.pack(before[0] + sum_ns, max(before[1], max_ns))  # one slice: nothing is zeroed
         self._cells.add(kind, bucket, jobs)
@@ -93,8 +108,8 @@ class Tally:
     def _name(self, action: str) -> None:
         self._action = action
         name = action.encode("utf-8", "replace")[:NAME_ROOM]
-        at = self._at + OWNER.size
-        self._mm[at : at + 1 + len(name)] = len(name).to_bytes(1, "little") + name
+        at = self._part.at + OWNER.size
+        self._part.mm[at : at + 1 + len(name)] = len(name).to_bytes(1, "little") + name
 
     def _widen(self) -> None:
         self._may_widen = False
@@ -110,7 +125,7 @@ class Tally:
         """Leave the parent's blocks alone, in a forked child."""
         if self._wide is not None:
             self._wide.abandon()
-        abandon(self._file, self._fd, self._mapped_fd, self._mm)
+        self._part.abandon()
 
 
 def cell_offsets(at: int, kind: int) -> range:
@@ -122,21 +137,44 @@ def _kind(number: int) -> int:
     return MORE if number else FIRST
 
 
-def _append(path: str, uid: bytes, blocks: int) -> tuple[int, int]:
-    """Append blocks of this process; return a descriptor of the file and where they are. Raises OSError."""
+def block(uid: bytes, kind: int = FIRST) -> bytes:
+    """Return an empty block of this process."""
     pid = os.getpid()
-    start, namespace = process.start_time(pid), process.pid_namespace()
-    data = b"".join(
-        OWNER.pack(uid, pid, _kind(number), start, namespace).ljust(BLOCK, b"\0") for number in range(blocks)
-    )
-    fd = move_high(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _SAFE, 0o600))
+    owner = OWNER.pack(uid, pid, kind, process.start_time(pid), process.pid_namespace())
+    return owner.ljust(BLOCK, b"\0")
+
+
+def _append(folder: str, uid: bytes, blocks: int) -> Part:
+    """Append blocks of this process to the tally and map them. Raises OSError."""
+    data = b"".join(block(uid, _kind(number)) for number in range(blocks))
+    for _ in range(TRIES):
+        fd, at = _written(os.path.join(folder, NAME), data)
+        try:
+            part = Part(fd, len(data), at)
+            fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink:
+                return part
+        except BlockingIOError:  # its reader is taking it away: a new one is begun
+            pass
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), folder)
+
+
+def _written(path: str, data: bytes) -> tuple[int, int]:
+    """Append `data` to the file; return a descriptor of it and where the data is. Raises OSError."""
+    fd = move_high(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | SAFE, 0o600))
     try:
         found = os.fstat(fd)
         if found.st_uid != os.geteuid() or not S_ISREG(found.st_mode) or found.st_size >= MAX_BYTES:
-            raise OSError(errno.ENOSPC, "full, or not ours", path)  # noqa: TRY301
+            raise OSError(errno.EFBIG, "full, or not ours", path)  # noqa: TRY301
         written = os.write(fd, data)
         at = os.lseek(fd, 0, os.SEEK_CUR) - written
-        if written < len(data) or at < 0 or at % BLOCK:
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)  # noqa: TRY301
+        if at < 0 or at % BLOCK:
             raise OSError(errno.EIO, "damaged", path)  # noqa: TRY301
     except BaseException:
         os.close(fd)

@@ -109,6 +109,7 @@ class Spool:
         self._refill_lock = new_lock()
         self._grow_lock = new_lock()
         self._retry_at = 0.0
+        self._ends_known = False  # whether the end of the process is waited for
 
     def uid_of(self, slot: Slot) -> bytes:
         """Return the uid of the arena that `slot` is in."""
@@ -194,6 +195,7 @@ class Spool:
         self.arenas.append(arena)
         if not number:
             self.overflow.attach(arena)
+            self._keep_reserve()
         base = number << OFFSET_BITS
         first = arena.slots_offset
         self._free.extend(range(base + first, base + first + arena.slots * layout.SLOT_SIZE, layout.SLOT_SIZE))
@@ -201,7 +203,32 @@ class Spool:
     def _share_tally(self) -> None:
         try:
             self.overflow.share(self.folder, self.uid)
-        except (OSError, ValueError):  # no folder, a full disk: counted in memory, and entered when there is an arena
+        except (OSError, ValueError, ImportError):
+            # No folder, no descriptor: counted in memory, and entered as soon as there is a place, at the end at last.
+            if not self._ends_known:
+                import atexit
+
+                self._ends_known = True
+                atexit.register(self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self.here[0] and self.overflow.has_early():
+            self._retry_at = 0.0
+            self.open()
+
+    def _keep_reserve(self) -> None:
+        """See to it that processes which find the disk full have somewhere to count."""
+        home = os.path.dirname(self.folder)
+        try:
+            if os.stat(os.path.join(home, "reserve")).st_size:
+                return
+        except OSError:
+            pass
+        try:
+            from autoinst.spool.reserve import make
+
+            make(home)
+        except (OSError, ImportError):
             return
 
     def abandon(self) -> None:
