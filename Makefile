@@ -53,7 +53,7 @@ kill: $(READY) ## Kill processes, damage files and flood the spool on every Pyth
 	$(BIN)/python scripts/kill.py
 
 transparency: $(READY) ## Compare programs with and without autoinst, CPython's own tests on every Python found among them
-	$(BIN)/python -m pytest -m transparency
+	$(BIN)/python -m pytest tests/test_sitecustomize.py tests/test_run.py tests/test_transparency.py
 	$(BIN)/python benchmarks/cpython_tests.py --fetch
 
 clean: ## Remove what the other targets made

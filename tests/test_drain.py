@@ -826,14 +826,14 @@ def test_a_zombies_signal_is_in_the_record(home, living):
 # -- kill loop ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kill
-def test_killed_workers_and_drains_lose_nothing(home):
-    result = kill_loop.run(home, workers=15, agents=5, seed=int(time.time()))
+@pytest.mark.parametrize("size", [5, pytest.param(100, marks=pytest.mark.kill)])
+def test_killed_workers_and_drains_lose_nothing(home, size):
+    result = kill_loop.run(home, workers=3 * size, agents=size, seed=int(time.time()))
     assert result.clean, result
-    assert result.workers_killed == 15
-    assert result.agents_killed == 5
-    assert result.completed > 1000
-    assert result.in_flight > 5
+    assert result.workers_killed == 3 * size
+    assert result.agents_killed == size
+    assert result.completed > 200 * size
+    assert result.in_flight > size
 
 
 def test_the_lock_is_not_left_to_a_child(home):

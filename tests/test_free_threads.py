@@ -147,8 +147,9 @@ def test_threads_that_can_only_count_count_exactly(program: Program, python: str
     assert sum(sum(cell.durations.values()) for cell in cells.values()) == jobs
 
 
-def test_workers_and_drains_killed_at_random_moments(python: str) -> None:
-    command = [python, "-m", "benchmarks.kill_loop", "--workers", "30", "--agents", "10"]
+@pytest.mark.parametrize("size", [10, pytest.param(200, marks=pytest.mark.kill)])
+def test_workers_and_drains_killed_at_random_moments(python: str, size: int) -> None:
+    command = [python, "-m", "benchmarks.kill_loop", "--workers", str(3 * size), "--agents", str(size)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,8 +16,6 @@ from tests.launching import AUTOINST, ENDS, FORMS, PROBE, arguments, environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.transparency
-
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("form", FORMS)

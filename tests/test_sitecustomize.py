@@ -12,8 +12,6 @@ import pytest
 from autoinst.config import boot_folder
 from tests.launching import ENDS, FORMS, PROBE, arguments, environment, launch
 
-pytestmark = pytest.mark.transparency
-
 # Prints all that an interpreter tells about its start-up.
 SHOW = """
 import os, sys

@@ -118,7 +118,6 @@ def test_the_functions_were_probed(runs: Any) -> None:
     } <= methods
 
 
-@pytest.mark.transparency
 @pytest.mark.timeout(900)
 def test_cpythons_own_tests_of_generators_and_context_managers() -> None:
     version = "{}.{}".format(*VERSION)

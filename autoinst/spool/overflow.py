@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
+
 from autoinst.config import new_lock
 
 TYPE_CHECKING = False
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 else:
     from _collections import deque  # importing collections costs 2 ms
 
+LOCK_WAIT = 0.1  # seconds
 MAX_EARLY = 4_000  # kinds of jobs counted apart while there is neither arena nor tally
 OTHERS = "?"
 BUCKETS_A_DOUBLING = 8
@@ -32,7 +35,8 @@ LAST_BUCKET = 511
 class Overflow:
     """What one process has only counted; what comes before there is an arena or a tally is kept and entered later.
 
-    Nobody waits for another thread: each job is put into a queue, and whoever finds nobody at work empties that.
+    Each job is put into a queue, which whoever has the lock empties. So a signal handler's job, which comes while its
+    own thread has the lock, waits for nobody; other threads wait until theirs is counted: queues die with the process.
     """
 
     def __init__(self) -> None:
@@ -44,6 +48,7 @@ class Overflow:
         # (action, failed, bucket) -> jobs, sum and maximum of their durations in ns
         self._early: dict[tuple[str, bool, int], tuple[int, int, int]] = {}
         self._lock = new_lock()
+        self._holder = 0  # the thread that has the lock
 
     def attach(self, arena: Arena) -> None:
         """Count in `arena` from now on."""
@@ -75,11 +80,13 @@ class Overflow:
         self._enter()
 
     def _enter(self) -> None:
-        # Who finds another thread at work, or itself below a signal handler, has that one enter its job.
-        while (self._late or self._early) and self._lock.acquire(False):
+        me = get_ident()
+        while (self._late or self._early) and self._holder != me and self._lock.acquire(timeout=LOCK_WAIT):
+            self._holder = me
             try:
                 self._enter_all()
             finally:
+                self._holder = 0
                 self._lock.release()
             if not self._late:
                 return
