@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from autoinst import config as configuration
 from autoinst.agent import runs
 from autoinst.agent.drain import Drain
+from autoinst.agent.exporting import Exporting
 from autoinst.agent.journal import open_journal
 from autoinst.agent.lead import leader, open_wake
 from autoinst.agent.limits import limits
@@ -47,6 +48,7 @@ class Agent:
         self.idle_seconds = idle_seconds
         self.stopping = False
         self._drain = Drain(home, is_agent=True)
+        self._exporting = Exporting(journal)
         self._wake = -1
         self._signals = -1
         self._limits, problems = limits_in_force()
@@ -67,6 +69,7 @@ class Agent:
                 self.journal.error("ended: %s", error)
                 return 1
             finally:
+                self._exporting.end()
                 with contextlib.suppress(StoreError):
                     self._drain.close()
                 if self._wake >= 0:
@@ -101,6 +104,7 @@ class Agent:
             last = self.stopping  # a signal from now on has another look follow
             began_ns = time.time_ns()
             counts = self._round()
+            self._exporting.tend(new_jobs=counts is not None and bool(counts.stored or counts.replaced))
             if last:
                 self.journal.info("ended: told to")
                 return
@@ -111,12 +115,16 @@ class Agent:
             else:
                 interval = min(interval * 2, LONGEST)
             now = time.monotonic()
-            if counts is not None and (interval == SHORTEST or self._drain.living(began_ns) or runs.living(self.home)):
+            if counts is not None and (interval == SHORTEST or self._in_use(began_ns)):
                 quiet_since = now
             elif self.idle_seconds is not None and now - quiet_since >= self.idle_seconds and self._may_end():
                 self.journal.info("ended: nothing to do for %g s", self.idle_seconds)
                 return
             self._sleep(interval)
+
+    def _in_use(self, since_ns: int) -> bool:
+        """Return whether a worker or a program lives, or there are jobs that can be sent."""
+        return self._drain.living(since_ns) or bool(runs.living(self.home)) or self._exporting.busy
 
     def _round(self) -> Counts | None:
         """Look at all arenas once; None where the store did not take what there is, which stays where it was."""
@@ -192,9 +200,10 @@ class Agent:
         """Sleep until a reader asks, a signal comes, or `seconds` are over."""
         if self.stopping:
             return
-        sources = [fd for fd in (self._wake, self._signals) if fd >= 0]
-        ready, _, _ = select.select(sources, (), (), seconds)
-        for fd in ready:
+        own = [fd for fd in (self._wake, self._signals) if fd >= 0]
+        exporters = self._exporting.descriptor  # what they say is heard after the next look
+        ready, _, _ = select.select([*own, exporters] if exporters >= 0 else own, (), (), seconds)
+        for fd in set(own) & set(ready):
             with contextlib.suppress(BlockingIOError):
                 os.read(fd, 4096)
 

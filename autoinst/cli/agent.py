@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from autoinst.agent.limits import limits
 from autoinst.agent.sharing import open_home
 from autoinst.cli.output import message
 from autoinst.config import from_environ
+from autoinst.export.choice import chosen_names
 from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ def once(config: Config) -> int:
     """Store all there is, or have the agent that leads do it."""
     with contextlib.closing(Drain(config.home)) as drain:
         if drain.acquire():
-            return drain_and_forget(drain)
+            drain_and_forget(drain)
+            return export(config)
     found = agent_of(config.home)
     if not catch_up(config.home, ONCE_SECONDS):
         message(f"{who(found)} leads {config.home} and has not drained it within {ONCE_SECONDS:.0f} s")
@@ -53,7 +56,22 @@ def once(config: Config) -> int:
     return 0
 
 
-def drain_and_forget(drain: Drain) -> int:
+def export(config: Config) -> int:
+    """Send what the exporters that are on have not sent yet; returns 1 where one of them could not."""
+    if not any(chosen_names(os.environ, load_cached(config).settings)):
+        return 0
+    from autoinst.export.service import run_once
+
+    quiet = logging.getLogger("autoinst.export")
+    quiet.addHandler(logging.NullHandler())
+    quiet.propagate = False
+    lines, well = run_once(config, os.environ, quiet)
+    for line in lines:
+        message(line)
+    return 0 if well else 1
+
+
+def drain_and_forget(drain: Drain) -> None:
     """Store all there is and remove what is beyond the limits."""
     counts = drain.run_dry()
     killed = f", {counts.killed} of them killed" if counts.killed else ""
@@ -64,7 +82,6 @@ def drain_and_forget(drain: Drain) -> int:
     forgotten = drain.forget(kept)
     if forgotten.jobs:
         message(f"{forgotten.jobs} job(s) beyond the limits removed")
-    return 0
 
 
 def start(config: Config) -> int:

@@ -17,6 +17,7 @@ from autoinst.agent.launch import NOT_STARTED
 from autoinst.agent.lead import leader
 from autoinst.agent.limits import limits
 from autoinst.agent.sharing import sharing_problem
+from autoinst.cli.exporters import exporters
 from autoinst.cli.reading import Home, owner_of, user_name
 from autoinst.config import OFF_WORDS, boot_folder
 from autoinst.errors import AutoinstError
@@ -51,6 +52,7 @@ SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "AUTOINST_SPOOL_MAX": ("1G", None),
     "AUTOINST_RETENTION_DAYS": ("30", "retention.age"),
     "AUTOINST_STORE_MAX": ("2G", "retention.size"),
+    "AUTOINST_EXPORTERS": (None, "exporters"),
 }
 # What a process does not report of a rule that works.
 FINE = ("patched", "skipped", "not imported")
@@ -70,6 +72,7 @@ def diagnose(config: Config) -> dict[str, Any]:
         "rules": rules_facts(config, rules, loader, attention),
     }
     store: dict[str, Any] = {"path": config.store, "exists": os.path.isfile(config.store), "bytes": size(config.store)}
+    out["exporters"] = {"feeds": [], "parked": []}
     out |= {"store": store, "processes": [], "rule_statuses": [], "counted": [], "left_out": 0, "problems": []}
     try:
         with Home(config) as home:
@@ -77,6 +80,7 @@ def diagnose(config: Config) -> dict[str, Any]:
             if home.store is not None:
                 store |= {"exists": True, "bytes": size(config.store), "jobs": home.store.count()}
                 out |= store_facts(home.store, rules, attention)
+            out["exporters"] = exporters(rules, home.store, attention)
     except AutoinstError as error:
         attention.append(str(error))
     attention += limits(os.environ, rules.settings)[1]
@@ -105,6 +109,8 @@ def setting(rules: RuleSet, key: str) -> Any:
     """Return what the rules files say of `key`, or of `mapping.key`; None if nothing."""
     section, _, name = key.partition(".")
     found = rules.settings.get(section)
+    if section == "exporters" and found:
+        return ",".join(found)  # what is set of them may be secret
     return found.get(name) if found and name else found
 
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from autoinst.cli.diagnosis import diagnose
+from autoinst.cli.exporters import print_exporters
 from autoinst.cli.output import Column, Output
 from autoinst.config import from_environ
 from autoinst.wording import ago, bytes_text
@@ -61,6 +62,7 @@ def print_diagnosis(out: Output, found: dict[str, Any]) -> None:
     out.line()
     print_rules(out, found)
     print_processes(out, found["processes"])
+    print_exporters(out, found["exporters"])
     if found["counted"]:
         out.line()
         rows = [(row["action"] or "(others)", str(row["jobs"]), str(row["errors"])) for row in found["counted"]]

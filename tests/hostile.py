@@ -1,0 +1,225 @@
+"""A receiver of OTLP's JSON that misbehaves as told, request after request, and then does its work."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ssl
+    from types import TracebackType
+
+JSON = {"Content-Type": "application/json"}
+Behaviour = Callable[["Handler"], object]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection's requests."""
+
+    protocol_version = "HTTP/1.1"
+    receiver: Receiver
+
+    was_read = False
+
+    def do_POST(self) -> None:
+        self.was_read = False
+        receiver = self.receiver
+        receiver.requests += 1
+        behave = receiver.next() or receiver.path_behaviours.get(self.path) or receiver.chance()
+        if behave is not None:
+            behave(self)
+            return
+        self.accept()
+
+    def accept(self) -> None:
+        """Take the request, as a good receiver does."""
+        self.receiver.take(self)
+        self.reply(200, b"{}", JSON)
+
+    def body(self) -> bytes:
+        """Return the request's body, unpacked."""
+        self.was_read = True
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        return gzip.decompress(data) if self.headers.get("Content-Encoding") == "gzip" else data
+
+    def reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        """Send a whole response."""
+        if not self.was_read:
+            self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+class Receiver:
+    """`with Receiver() as receiver: receiver.behave(status(503)); ... receiver.jobs`.
+
+    What it accepted is kept once for each idempotency token, as a receiver that knows the token would.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.requests = 0
+        self.tokens: list[str] = []
+        self.bodies: dict[str, Any] = {}  # by path and token
+        self.headers: list[dict[str, str]] = []
+        self.conflicts: list[str] = []  # tokens that came again with other jobs
+        self._behaviours: list[Behaviour] = []
+        self._lock = threading.Lock()
+        handler = type("Bound", (Handler,), {"receiver": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        if context is not None:
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self.port = self._server.server_port
+        self._scheme = "http" if context is None else "https"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self.released = threading.Event()
+        self.path_behaviours: dict[str, Behaviour] = {}  # what is always done at a path
+        self.chance: Callable[[], Behaviour | None] = lambda: None  # asked where nothing else is to be done
+        self.hanging = 0
+
+    @property
+    def url(self) -> str:
+        """Return the address, without a path."""
+        return f"{self._scheme}://127.0.0.1:{self.port}"
+
+    def behave(self, *behaviours: Behaviour) -> None:
+        """Answer the next requests so, one after the other."""
+        with self._lock:
+            self._behaviours += behaviours
+
+    def next(self) -> Behaviour | None:
+        """Return how to behave now, None for well."""
+        with self._lock:
+            return self._behaviours.pop(0) if self._behaviours else None
+
+    @property
+    def pending(self) -> int:
+        """How many behaviours have not been shown yet."""
+        return len(self._behaviours)
+
+    def take(self, handler: Handler) -> None:
+        """Keep what was posted."""
+        token = handler.headers["Idempotency-Key"]
+        body = json.loads(handler.body())
+        with self._lock:
+            self.tokens.append(token)
+            self.headers.append(dict(handler.headers))
+            key = f"{handler.path} {token}"
+            if key in self.bodies and self.bodies[key] != body:
+                self.conflicts.append(key)
+            self.bodies.setdefault(key, body)
+
+    @property
+    def spans(self) -> list[dict[str, Any]]:
+        """All spans that were accepted, each token once."""
+        with self._lock:
+            bodies = [body for key, body in self.bodies.items() if "resourceSpans" in body]
+        return [s for body in bodies for of in body["resourceSpans"] for sc in of["scopeSpans"] for s in sc["spans"]]
+
+    @property
+    def jobs(self) -> list[str]:
+        """The ids of the jobs whose spans were accepted."""
+        return [span["traceId"] for span in self.spans if span["name"] != "autoinst doctor"]
+
+    def __enter__(self) -> Receiver:  # noqa: PYI034 - Self is not in typing before 3.11
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def status(code: int, body: bytes = b"", **headers: str) -> Callable[[Handler], None]:
+    """Answer with a status."""
+    return lambda handler: handler.reply(code, body, {name.replace("_", "-"): text for name, text in headers.items()})
+
+
+def taken_then(behave: Callable[[Handler], None]) -> Callable[[Handler], None]:
+    """Take the request, and misbehave only then: whoever sent it cannot know."""
+
+    def both(handler: Handler) -> None:
+        handler.receiver.take(handler)
+        behave(handler)
+
+    return both
+
+
+def reset(handler: Handler) -> None:
+    """Break the connection with a RST in the middle of the request."""
+    handler.rfile.read(10)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.close_connection = True
+    handler.connection.close()
+
+
+def hang(handler: Handler) -> None:
+    """Never answer."""
+    handler.receiver.hanging += 1
+    handler.receiver.released.wait(60)
+    handler.close_connection = True
+
+
+def trickle(handler: Handler) -> None:
+    """Answer a byte at a time, without end."""
+    with contextlib.suppress(OSError):
+        for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 100_000:
+            handler.wfile.write(bytes((byte,)))
+            if handler.receiver.released.wait(0.02):
+                return
+    handler.close_connection = True
+
+
+def half_an_answer(handler: Handler) -> None:
+    """Promise a long body and end in the middle of it."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{")
+    handler.close_connection = True
+
+
+def refuse_jobs(*ids: str, code: int = 400) -> Callable[[Handler], None]:
+    """Refuse a request that has one of these jobs; accept any other."""
+
+    def behave(handler: Handler) -> None:
+        body = handler.body()
+        if any(ident.encode() in body for ident in ids):
+            handler.reply(code, b"bad span", {"Content-Type": "text/plain"})
+            return
+        with handler.receiver._lock:
+            handler.receiver.bodies[f"{handler.path} {handler.headers['Idempotency-Key']}"] = json.loads(body)
+        handler.reply(200, b"{}", JSON)
+
+    return behave
+
+
+def wait_for(what: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait until `what()` is true."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def repeated(behaviour: Behaviour, times: int) -> list[Behaviour]:
+    """Return a behaviour that often."""
+    return [behaviour] * times
