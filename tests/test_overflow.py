@@ -174,10 +174,10 @@ def test_a_signal_handlers_job_is_counted_by_the_one_it_interrupted(tmp_path):
     spool = spool_with_arena(tmp_path)
     counts = spool.overflow
     with counts._lock:
-        counts._holder = threading.get_ident()  # as a handler finds it whose own thread is counting
+        counts._busy.add(threading.get_ident())  # as a handler finds it whose own thread is counting
         counts.add("a", failed=False, duration_ns=1)
         assert table(spool) == {}
-        counts._holder = 0
+        counts._busy.clear()
     counts.add("a", failed=False, duration_ns=1)
     assert table(spool)["a"].jobs == 2
 

@@ -36,7 +36,7 @@ class Overflow:
     """What one process has only counted; what comes before there is an arena or a tally is kept and entered later.
 
     Each job is put into a queue, which whoever has the lock empties. So a signal handler's job, which comes while its
-    own thread has the lock, waits for nobody; other threads wait until theirs is counted: queues die with the process.
+    own thread is here, waits for nobody; other threads wait until theirs is counted: queues die with the process.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Overflow:
         # (action, failed, bucket) -> jobs, sum and maximum of their durations in ns
         self._early: dict[tuple[str, bool, int], tuple[int, int, int]] = {}
         self._lock = new_lock()
-        self._holder = 0  # the thread that has the lock
+        self._busy: set[int] = set()  # threads that have the lock or wait for it
 
     def attach(self, arena: Arena) -> None:
         """Count in `arena` from now on."""
@@ -81,15 +81,19 @@ class Overflow:
 
     def _enter(self) -> None:
         me = get_ident()
-        while (self._late or self._early) and self._holder != me and self._lock.acquire(timeout=LOCK_WAIT):
-            self._holder = me
-            try:
-                self._enter_all()
-            finally:
-                self._holder = 0
-                self._lock.release()
-            if not self._late:
-                return
+        if me in self._busy:
+            return
+        try:
+            self._busy.add(me)
+            while (self._late or self._early) and self._lock.acquire(timeout=LOCK_WAIT):
+                try:
+                    self._enter_all()
+                finally:
+                    self._lock.release()
+                if not self._late:
+                    return
+        finally:
+            self._busy.discard(me)
 
     def _enter_all(self) -> None:
         table = self._table or self._open_table()
