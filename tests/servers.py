@@ -52,7 +52,9 @@ class Server:
                 f"{self.program} is missing; `make test` installs it, or: apt-get install {self.package}"
             )
         for _ in range(TRIES):
-            self._folder = tempfile.TemporaryDirectory(prefix=f"autoinst-{self.program}-", ignore_cleanup_errors=True)
+            self._folder = tempfile.TemporaryDirectory(
+                prefix=f"autoinst-{Path(self.program).name}-", ignore_cleanup_errors=True
+            )
             self.port = free_port()
             self.start(program, Path(self._folder.name))
             if self._ready():
