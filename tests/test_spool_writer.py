@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from autoinst.spool import layout
 from autoinst.spool.reader import Arena
 from autoinst.spool.writer import Spool
 
@@ -37,3 +38,16 @@ def test_a_job_does_not_begin_in_the_event_that_the_last_one_in_its_slot_ended_i
     assert first[0] == second[0]
     (flight,) = Arena(bytes(second[1]), "x.arena").running()
     assert flight.last_event is None
+
+
+def test_a_drain_that_dies_beside_a_chain_leaves_no_slot_unused(tmp_path):
+    spool = Spool(str(tmp_path / "spool"), dict)
+    head = ("A#b", None, 0, "background_job", "perform_job.python", None, None)
+    for seq in range(1, 100):
+        slot = spool.begin(seq, 1, 0.0, head, b"")
+        assert slot is not None
+        spool.finish(slot, seq, 1, 2, 0.0, layout.OK, 0, marshal.dumps({"args": ["x" * 4000]}, 2))
+        arena = spool.arenas[0]
+        reader = Arena(arena.mm, arena.path)
+        reader.free(reader.done().slots[:1])  # one that is killed frees no more
+    assert len(spool.arenas) == 1

@@ -11,7 +11,10 @@ A slot is claimed when a job starts and is the record when the job ends. Its fir
 fields, then a crc32 of body and tail, the event in progress, and last the state byte, which is
 always stored by itself and after everything else.  All integers are little-endian.
 
-Version 1 had the intern table at 10240 and, in its overflow table, count, errors and sum of durations per action.
+A reader that has stored a record frees its first slot, and its owner then frees the continuation slots.
+
+Version 1 had the intern table at 10240 and, in its overflow table, count, errors and sum of durations per action; its
+readers freed continuation slots too, after the first.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _RECORD_STATUS = {layout.OK: "ok", layout.ERROR: "error", layout.IGNORED: "ignor
 
 @dataclass(slots=True)
 class Done:
-    """Finished records and the slots to free once they are stored, a record's first slot before its others.
+    """Finished records and the slots to free once they are stored.
 
     `left_out` are the jobs that are only to be counted.
     """
@@ -173,7 +173,8 @@ class Arena:
             out.torn += 1
             return
         content, links = found
-        out.slots.extend(links)
+        if self.header.version == 1:  # later owners free these themselves once the first is free
+            out.slots.extend(links)
         record = self._record(data, status)
         record.duration_ns = max(int.from_bytes(data[16:24], "little", signed=True), 0)
         if content:

@@ -106,6 +106,7 @@ class Spool:
         self._describe = describe
         self._free: deque[int] = deque()
         self._finished: deque[int] = deque()
+        self._chains: dict[int, list[int]] = {}  # continuation slots of finished records, free when these are
         self._refill_lock = new_lock()
         self._grow_lock = new_lock()
         self._retry_at = 0.0
@@ -159,7 +160,15 @@ class Spool:
                 if misses > MAX_MISSES:
                     return
             else:
+                if self._chains:  # before the slot itself, which another thread may take for a chain anew
+                    self._free_chain(handle)
                 free.append(handle)
+
+    def _free_chain(self, handle: int) -> None:
+        mm = self.arenas[handle >> OFFSET_BITS].mm
+        for link in self._chains.pop(handle, ()):
+            mm[(link & OFFSET_MASK) + STATE] = layout.FREE
+            self._free.append(link)
 
     def open(self) -> bool:
         """Make the first arena if there is none yet; return whether there is one."""
@@ -389,8 +398,8 @@ class Spool:
                     mm[(link & OFFSET_MASK) + STATE] = layout.FREE
                     self._free.append(link)
             raise
+        self._chains[target] = chain
         self._finished.append(target)
-        self._finished.extend(chain)
         if target != handle:
             self.discard(slot)
         return True
