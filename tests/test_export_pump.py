@@ -13,7 +13,7 @@ import pytest
 
 from autoinst.export.circuit import Circuit
 from autoinst.export.endpoint import Endpoint, Reaching
-from autoinst.export.otlp import JSON, Metrics, Traces
+from autoinst.export.otlp import JSON, Metrics, Traces, resources_of
 from autoinst.export.pump import IDLE, PARKED_IN_A_ROW, Pump
 from autoinst.store.sqlite import Store
 from tests import hostile
@@ -211,6 +211,41 @@ def test_the_one_job_that_is_refused_is_parked_and_all_others_arrive(path, journ
     row = row_of(path)
     assert (parked.job, parked.reason) == (bad, f"job {bad}: answered {code}: bad span")
     assert (row.jobs, row.parked, row.missing) == (JOBS - 1, 1, 0)
+
+
+def test_a_job_that_cannot_be_encoded_is_parked_and_all_others_arrive(path, journal):
+    records = [job(number) for number in range(1, JOBS + 1)]
+    records[7].tags = {"size": 1}
+    fill(path, records)
+
+    def resources(batch):
+        if any(record.tags for record in batch):
+            raise TypeError("a tag")
+        return resources_of(batch)
+
+    with Receiver() as receiver:
+        pump = Pump(Traces(Endpoint(f"{receiver.url}/v1/traces", Reaching()), JSON, resources=resources), path, journal)
+        run_dry(pump)
+        pump.close()
+        assert sorted(receiver.jobs) == sorted(record.id for record in records if not record.tags)
+    with Store(path) as store:
+        (parked,) = store.parked()
+    assert parked.reason == f"job {records[7].id}: cannot be encoded: TypeError: a tag"
+
+
+def test_a_batch_stays_whole_though_batches_are_smaller_now(path, journal):
+    records = [job(number) for number in range(1, JOBS + 1)]
+    fill(path, records)
+    with Receiver() as receiver:
+        receiver.behave(hostile.reset)
+        pump = pump_to(receiver.url, path, journal, batch=JOBS)
+        assert pump.turn(all_now=True).troubled
+        pump.close()
+        pump = pump_to(receiver.url, path, journal, batch=4)
+        run_dry(pump)
+        pump.close()
+        assert receiver.jobs == [record.id for record in records]
+    assert row_of(path).missing == 0
 
 
 def test_a_receiver_that_refuses_everything_does_not_have_all_parked(path, journal):

@@ -189,10 +189,13 @@ def _select(con: sqlite3.Connection, where: list[str], values: list[Any], order:
 
 
 def jobs_after(
-    con: sqlite3.Connection, names: Names, processes: Processes, n: int, limit: int
+    con: sqlite3.Connection, names: Names, processes: Processes, n: int, limit: int, upto: int
 ) -> list[tuple[int, Record]]:
-    """Return up to `limit` jobs stored after cursor `n`, oldest first, each with its own cursor value."""
-    rows = con.execute(f"SELECT {JOB_COLUMNS}, n FROM job WHERE n > ? ORDER BY n LIMIT ?", (n, limit))  # noqa: S608
+    """Return up to `limit` jobs stored after cursor `n` up to cursor `upto`, oldest first, each with its own cursor."""
+    rows = con.execute(
+        f"SELECT {JOB_COLUMNS}, n FROM job WHERE n > ? AND n <= ? ORDER BY n LIMIT ?",  # noqa: S608
+        (n, upto, limit),
+    )
     return [(row[-1], from_row(row[:-1], names, processes.texts(row[_PROCESS]))) for row in rows]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STEPS_A_LOOK = 2_000  # of SQLite's virtual machine between two looks at the clock
 MANY_NAMES = 1_000
+INT64_MAX = 2**63 - 1
 _CORRUPT_CODES = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
 _CORRUPT_WORDS = ("malformed", "not a database", "unsupported file format")
 
@@ -105,10 +106,13 @@ class Reader:
         with self._errors():
             return query.trace(self._con, self._names, self._processes, trace_id, limit)
 
-    def jobs_after(self, n: int, limit: int = 1000) -> list[tuple[int, Record]]:
-        """Return jobs stored after cursor `n` in the order of storing, each with its cursor."""
+    def jobs_after(self, n: int, limit: int = 1000, *, upto: int = INT64_MAX) -> list[tuple[int, Record]]:
+        """Return jobs stored after cursor `n` up to `upto` in the order of storing, each with its cursor.
+
+        `limit` -1: all of them.
+        """
         with self._errors():
-            return query.jobs_after(self._con, self._names, self._processes, n, limit)
+            return query.jobs_after(self._con, self._names, self._processes, n, limit, upto)
 
     def cursor_after(self, n: int, limit: int) -> int:
         """Return the cursor of the last of up to `limit` jobs stored after cursor `n`; `n` where there are none."""
