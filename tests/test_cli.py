@@ -373,7 +373,7 @@ def test_other_usage_errors(home: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main([]) == 2
 
 
-@pytest.mark.parametrize("command", ["jobs", "show", "check", "doctor", "demo", "path"])
+@pytest.mark.parametrize("command", ["jobs", "show", "check", "explain", "doctor", "demo", "path"])
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         cli.main([command, "--help"])

@@ -16,7 +16,7 @@ from autoinst.errors import AutoinstError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COMMANDS = ("run", "jobs", "show", "check", "doctor", "agent", "ui", "export", "demo", "path")
+COMMANDS = ("run", "jobs", "show", "check", "explain", "doctor", "agent", "ui", "export", "demo", "path")
 MAX_DIGITS = 18  # of a number that SQLite can hold
 STATUSES = ("ok", "error", "ignored", "killed", "running")
 
@@ -60,6 +60,15 @@ examples:
   autoinst check rules.d/ --json
 
 exit status: 0 nothing wrong, 1 problems, 2 usage"""
+
+EXPLAIN_EPILOG = """\
+examples:
+  autoinst explain shop.jobs:Mailer.perform
+  autoinst explain shop.jobs                  every function of the module that a rule acts on
+  autoinst explain worker.py:main --rules rules.yaml
+  autoinst explain rq.job:Job.perform --json
+
+exit status: 0 a rule acts on each, 1 not so, 2 usage"""
 
 DOCTOR_EPILOG = """\
 examples:
@@ -146,6 +155,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_jobs(commands)
     add_show(commands)
     add_check(commands)
+    add_explain(commands)
     add_doctor(commands)
     add_agent(commands)
     add_ui(commands)
@@ -211,6 +221,22 @@ def add_check(commands: Any) -> None:
         "--path", action="append", metavar="DIR", help="where the program's modules are (default: here, and with FILE)"
     )
     add_json(parser, "the problems, one JSON object a line")
+
+
+def add_explain(commands: Any) -> None:
+    """Add `explain`."""
+    parser = add(
+        commands,
+        "explain",
+        "say what each rule decides on a function, and why [env: AUTOINST_RULES, AUTOINST_PACKS]",
+        EXPLAIN_EPILOG,
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="module:Class.method, a module, or worker.py:function")
+    parser.add_argument("--rules", action="append", metavar="FILE", help="rules file or folder; may be given again")
+    parser.add_argument(
+        "--path", action="append", metavar="DIR", help="where the program's modules are (default: here)"
+    )
+    add_json(parser, "one JSON object a function")
 
 
 def add_doctor(commands: Any) -> None:

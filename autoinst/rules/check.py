@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autoinst.rules.document import Document, Node
     from autoinst.rules.model import Rule
     from autoinst.rules.problems import Problem
-    from autoinst.rules.sources import Class, Function, Module
+    from autoinst.rules.sources import Function, Module
 
 ALWAYS = frozenset({"args", "kwargs", "result", "exception"})
 UNKNOWN = frozenset({"__main__", "__mp_main__"})
@@ -172,7 +172,7 @@ class _Checker:
     def _method(self, rule: Rule, nodes: dict[str, Node], node: Node, module: Module, name: str) -> None:
         known: set[str] = set()
         complete = True
-        for owner, qualname, found in self._bases(module, name):
+        for owner, qualname, found in self.sources.bases(module, name):
             if found is None:
                 complete = complete and not self._builtin(node, qualname)
                 continue
@@ -207,27 +207,6 @@ class _Checker:
             self.document.report(node, what, hint)
             return True
         return False
-
-    def _bases(self, module: Module, name: str) -> list[tuple[Module, str, Class | None]]:
-        """Return a class and its bases, nearest first; a base that is not found is there without its Class."""
-        found: list[tuple[Module, str, Class | None]] = []
-        waiting: list[tuple[Module, str]] = [(module, name)]
-        seen: set[tuple[str, str]] = set()
-        while waiting:
-            owner, qualname = waiting.pop(0)
-            if (owner.name, qualname) in seen:
-                continue
-            seen.add((owner.name, qualname))
-            current = owner.classes[qualname]
-            found.append((owner, qualname, current))
-            for base in current.bases:
-                place = None if base is None else self.sources.resolve(owner, base)
-                if place is not None and place[1] in place[0].classes:
-                    waiting.append(place)
-                else:
-                    shadowed = base is not None and base in owner.names()
-                    found.append((owner, "" if base is None or shadowed else base, None))
-        return found
 
     def _one_function(self, rule: Rule, nodes: dict[str, Node], node: Node) -> None:
         found = self._module(node, node.text)

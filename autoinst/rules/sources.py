@@ -23,10 +23,15 @@ DefNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass
 class Function:
-    """A function's parameters (with those of `*args` and `**kwargs`) and whether it is a property of a class."""
+    """A function's parameters (with those of `*args` and `**kwargs`) and whether it is a property of a class.
+
+    `decorators` are as dotted text (`app.task`), outermost first; `line` is that of its `def`.
+    """
 
     parameters: tuple[str, ...]
     is_property: bool
+    decorators: tuple[str, ...] = ()
+    line: int = 0
 
 
 @dataclass
@@ -151,6 +156,36 @@ class Sources:
                     return found
         return None
 
+    def bases(self, module: Module, name: str) -> list[tuple[Module, str, Class | None]]:
+        """Return a class and its bases, nearest first; a base that is not found is there without its Class.
+
+        That one's name is empty where the text does not even show it to be a built-in class.
+        """
+        found: list[tuple[Module, str, Class | None]] = []
+        waiting: list[tuple[Module, str]] = [(module, name)]
+        seen: set[tuple[str, str]] = set()
+        while waiting:
+            owner, qualname = waiting.pop(0)
+            if (owner.name, qualname) in seen:
+                continue
+            seen.add((owner.name, qualname))
+            current = owner.classes[qualname]
+            found.append((owner, qualname, current))
+            for base in current.bases:
+                place = None if base is None else self.resolve(owner, base)
+                if place is not None and place[1] in place[0].classes:
+                    waiting.append(place)
+                else:
+                    shadowed = base is not None and base in owner.names()
+                    found.append((owner, "" if base is None or shadowed else base, None))
+        return found
+
+    def script(self, file: str) -> Module:
+        """Return what a file shows that is run as the main program; `is_source` is false where it cannot be read."""
+        module = Module("__main__", file)
+        _read(module, file)
+        return module
+
     def is_native(self, module: Module, name: str, hops: int = 0) -> bool:
         """Tell whether the name at the top of `module` comes from an extension module, as far as its text shows."""
         if module.is_extension:
@@ -224,7 +259,8 @@ class _Indexer:
         arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
         arguments += [extra for extra in (given.vararg, given.kwarg) if extra is not None]
         reads = owner is not None and any(map(is_property, names))
-        self.module.functions[prefix + node.name] = Function(tuple(arg.arg for arg in arguments), reads)
+        parameters = tuple(arg.arg for arg in arguments)
+        self.module.functions[prefix + node.name] = Function(parameters, reads, tuple(filter(None, names)), node.lineno)
         self.read(node.body, f"{prefix}{node.name}.<locals>.", None)
 
     def _import(self, node: ast.Import | ast.ImportFrom, prefix: str, owner: Class | None) -> None:
