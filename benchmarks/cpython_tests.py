@@ -1,6 +1,7 @@
 """Run CPython's own test modules plain and with probes around every function, and list the tests that fail only so.
 
-cpython_tests.py [--short] [--python 3.13 ...] [--mode empty record] [--fetch] [--details FILE] [MODULE ...]
+cpython_tests.py [--short] [--python 3.13 ...] [--mechanism inline] [--mode empty record] [--fetch] [--details FILE]
+                 [MODULE ...]
 
 `empty` probes do nothing, `record` ones are the real ones and write into a home of their own. A new failure that
 cpython/known_differences.py does not explain is "unexplained" and makes the exit status 1. The interpreters are those
@@ -102,7 +103,7 @@ class Module(NamedTuple):
     summaries: dict[str, dict[str, object]]
 
 
-def run(python: str, mode: str, module: str) -> Run:
+def run(python: str, mode: str, module: str, mechanism: str) -> Run:
     """Run `module` once under `python` in an empty folder of its own."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -111,6 +112,7 @@ def run(python: str, mode: str, module: str) -> Run:
         os.mkdir(work)
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("AUTOINST_", "PYTHON"))}
         environ |= {"AUTOINST_HOME": os.path.join(folder, "home"), "AUTOINST_AGENT": "off", "LC_ALL": "C.UTF-8"}
+        environ["AUTOINST_MECHANISM"] = mechanism
         with open(os.path.join(folder, "output"), "w+b") as output:
             process = subprocess.Popen(
                 [python, "-W", "default", str(CHILD), mode, module, path],
@@ -173,26 +175,33 @@ def new_failures(plain: Run, probed: Run) -> dict[str, Outcome]:
     return found
 
 
-def compare(version: str, python: str, module: str, modes: Sequence[str], *, confirm: bool) -> Module:
-    """Run `module` plain and in each of `modes`; with `confirm` a failure counts only if it comes again."""
-    plain = run(python, "plain", module)
+def compare(version: str, python: str, module: str, options: argparse.Namespace) -> Module:
+    """Run `module` plain and in each mode; a failure counts only if it comes again, unless it shall run once."""
+    mechanism = options.mechanism or mechanism_of(version)
+    plain = run(python, "plain", module, mechanism)
     differences: list[Difference] = []
     flaky: list[str] = []
     summaries: dict[str, dict[str, object]] = {}
-    for mode in modes:
-        probed = run(python, mode, module)
+    for mode in options.mode:
+        probed = run(python, mode, module, mechanism)
         summaries[mode] = probed.summary
         found = new_failures(plain, probed)
-        if confirm and any(
-            known_differences.why(version, module, test, outcome.message) is None for test, outcome in found.items()
+        if not options.once and any(
+            known_differences.why(mechanism, version, module, test, outcome.message) is None
+            for test, outcome in found.items()
         ):
-            again = new_failures(run(python, "plain", module), run(python, mode, module))
+            again = new_failures(run(python, "plain", module, mechanism), run(python, mode, module, mechanism))
             flaky += [f"{mode} {test}: {short(outcome)}" for test, outcome in found.items() if test not in again]
             found = {test: outcome for test, outcome in found.items() if test in again}
         for test, outcome in found.items():
-            why = known_differences.why(version, module, test, outcome.message)
+            why = known_differences.why(mechanism, version, module, test, outcome.message)
             differences.append(Difference(version, module, mode, test, outcome, why))
     return Module(version, module, len(plain.outcomes), differences, flaky, summaries)
+
+
+def mechanism_of(version: str) -> str:
+    """Return the mechanism that autoinst chooses on a version of Python."""
+    return "inline" if tuple(map(int, version.split("."))) < (3, 15) else "monitoring"
 
 
 def short(outcome: Outcome) -> str:
@@ -264,7 +273,8 @@ def report(version: str, results: list[Module], modes: Sequence[str]) -> int:
         open_ = [difference for difference in mine if difference.why is None]
         most = max((int(str(result.summaries[mode].get("functions", 0))) for result in results), default=0)
         calls = sum(int(str(result.summaries[mode].get("calls", 0))) for result in results)
-        print(f"  {mode}: up to {most} functions with probes, {calls} calls through them")
+        by = ", ".join(sorted({str(result.summaries[mode].get("mechanism", "?")) for result in results}))
+        print(f"  {mode}, {by}: up to {most} functions with probes, {calls} calls through them")
         print(f"  {mode}: {len(mine)} new failures, {len(mine) - len(open_)} explained, {len(open_)} unexplained")
         reasons = [difference.why for difference in mine if difference.why is not None]
         for why in sorted(set(reasons)):
@@ -294,6 +304,7 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as test_generators (default: all)")
     parser.add_argument("--python", nargs="+", metavar="VERSION", default=list(VERSIONS))
     parser.add_argument("--mode", nargs="+", choices=("empty", "record"), default=["empty", "record"])
+    parser.add_argument("--mechanism", choices=("trampoline", "inline", "monitoring"), help="(default: autoinst's own)")
     parser.add_argument("--short", action="store_true", help=f"only {' and '.join(SHORT)}")
     parser.add_argument("--fetch", action="store_true", help="get the tests of fetched interpreters too")
     parser.add_argument("--once", action="store_true", help="do not run a module again that has unexplained failures")
@@ -303,7 +314,7 @@ def main() -> int:
     results: dict[str, list[Module]] = {}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         waiting = [
-            pool.submit(compare, version, python, module, options.mode, confirm=not options.once)
+            pool.submit(compare, version, python, module, options)
             for version, python in interpreters(options.python, fetch=options.fetch).items()
             for module in available(python)
             if not chosen or module.removeprefix("test.") in chosen

@@ -130,7 +130,7 @@ def damaged(data: bytes) -> list[bytes]:
     head = cache.HEAD
 
     def resealed(body: bytes) -> bytes:
-        return cache.MAGIC + cache._checksum(body) + body
+        return cache.MAGIC + cache.checksum(body) + body
 
     key, others, own, unread, rules = marshal.loads(data[head:])
     return [

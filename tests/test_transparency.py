@@ -25,13 +25,14 @@ jobs:
     functions: ["**", "**.__*", "**.<lambda>"]
 """
 VERSION = sys.version_info[:2]
+MECHANISMS = ("trampoline", "inline") if VERSION < (3, 15) else ("trampoline", "inline", "monitoring")
 EVERYWHERE = ((3, 10), (3, 99))
 BEFORE_311 = ((3, 10), (3, 10))
 BEFORE_314 = ((3, 10), (3, 13))
 SINCE_314 = ((3, 14), (3, 99))
 
 # What differs -> on which versions, from and to.
-DIFFERENCES = {
+TRAMPOLINE = {
     # One frame more between caller and function.
     "warnings stacklevel 2": EVERYWHERE,
     "logging stacklevel 2": EVERYWHERE,
@@ -67,54 +68,79 @@ DIFFERENCES = {
     "coroutine exception": BEFORE_311,
     "asynccontextmanager with an exception": BEFORE_311,
 }
+INLINE = {
+    # Hooks see the probe run.
+    "settrace": EVERYWHERE,
+    "setprofile": EVERYWHERE,
+    # The `with` is in the function's own code.
+    "code constants": EVERYWHERE,
+    "code bytes": EVERYWHERE,
+    "code lines": ((3, 11), (3, 11)),  # None is one there
+    # A generator that delegates by `yield from` has a trampoline.
+    "generator gi_yieldfrom": EVERYWHERE,
+    # 3.13 shows a variable that is not set yet, if plain code follows.
+    "generator locals": ((3, 13), (3, 13)),
+}
+DIFFERENCES: dict[str, dict[str, tuple[tuple[int, int], tuple[int, int]]]] = {
+    "trampoline": TRAMPOLINE,
+    "inline": INLINE,
+    "monitoring": {},
+}
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], Program]:
-    """Return what the program sees plain and with probes."""
-    program = Program(tmp_path_factory.mktemp("transparency"))
+def look(program: Program, *, instrumented: bool, **variables: str) -> dict[str, Any]:
+    """Return what the program sees of itself."""
+    result = program.run("checks.py", "processes", instrumented=instrumented, environ=variables, AUTOINST_PACKS="none")
+    assert result.status == 0, result.stderr
+    assert result.stderr == ""
+    seen: dict[str, Any] = json.loads(result.stdout)
+    return seen
+
+
+def program_in(folder: Path) -> Program:
+    """Return the program of the checks."""
+    program = Program(folder)
     for path in SOURCES.iterdir():
         if path.suffix == ".py":
             shutil.copy(path, program.folder)
     program.write("rules.yaml", RULES)
-    seen: list[dict[str, Any]] = []
-    for instrumented in (False, True):
-        result = program.run("checks.py", "processes", instrumented=instrumented, AUTOINST_PACKS="none")
-        assert result.status == 0, result.stderr
-        assert result.stderr == ""
-        seen.append(json.loads(result.stdout))
-    return seen[0], seen[1], program
+    return program
 
 
-def test_the_same_checks_are_made(runs: Any) -> None:
-    plain, probed, _ = runs
-    assert list(plain) == list(probed)
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what the program sees without autoinst."""
+    return look(program_in(tmp_path_factory.mktemp("plain")), instrumented=False)
+
+
+@pytest.fixture(scope="module", params=MECHANISMS)
+def probed(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any], Program]:
+    """Return a mechanism, what the program sees with probes by it, and the program."""
+    program = program_in(tmp_path_factory.mktemp(request.param))
+    return request.param, look(program, instrumented=True, AUTOINST_MECHANISM=request.param), program
+
+
+def test_the_same_checks_are_made(plain: Any, probed: Any) -> None:
+    mechanism, seen, _ = probed
+    assert list(plain) == list(seen)
     assert len(plain) >= 200
-    assert DIFFERENCES.keys() <= plain.keys()
+    assert DIFFERENCES[mechanism].keys() <= plain.keys()
 
 
-def test_only_the_inherent_differences_are_seen(runs: Any) -> None:
-    plain, probed, _ = runs
-    differing = {name: (plain[name], probed[name]) for name in plain if plain[name] != probed[name]}
-    expected = {name for name, (first, last) in DIFFERENCES.items() if first <= VERSION <= last}
+def test_only_the_inherent_differences_are_seen(plain: Any, probed: Any) -> None:
+    mechanism, seen, _ = probed
+    differing = {name: (plain[name], seen[name]) for name in plain if plain[name] != seen[name]}
+    expected = {name for name, (first, last) in DIFFERENCES[mechanism].items() if first <= VERSION <= last}
     assert {name: both for name, both in differing.items() if name not in expected} == {}
     assert expected - differing.keys() == set()
 
 
-def test_the_functions_were_probed(runs: Any) -> None:
-    _, _, program = runs
+def test_the_functions_were_probed(probed: Any) -> None:
+    _, _, program = probed
     methods = {record["method"] for record in program.records() if record["status"] == "ok"}
     assert {
-        "plain",
-        "count",
-        "waits",
-        "numbers",
-        "<lambda>",
-        "method",
-        "__init__",
-        "square",
-        "counter",
-        "mro",
+        *("plain", "count", "waits", "numbers", "<lambda>", "method", "__init__", "square", "counter", "mro"),
+        *("delegating_coroutine", "delegates", "managed", "cached", "wrapper"),
     } <= methods
 
 

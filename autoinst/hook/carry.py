@@ -10,7 +10,6 @@ import sys
 from _weakref import ref as weak_reference
 from contextvars import Context
 
-from autoinst.hook.trampoline import probe_of, trampoline
 from autoinst.trace import faults
 from autoinst.trace.context import current
 from autoinst.trace.transaction import owner
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from types import FunctionType, ModuleType
     from typing import Any
 
+    from autoinst.hook.mechanism import Choice
     from autoinst.trace.context import Node
 
 # module -> (class, method that makes, method that runs, whether the runner lives on and serves others)
@@ -120,15 +120,15 @@ class RunProbe:
 _carrier = Carrier()
 
 
-def install() -> None:
+def install(choice: Choice) -> None:
     """Put the probes into the modules that are loaded; `loaded` serves those that come later."""
     for name in CARRIED:
         module = sys.modules.get(name)
         if module is not None:
-            loaded(name, module)
+            loaded(name, module, choice)
 
 
-def loaded(name: str, module: ModuleType) -> None:
+def loaded(name: str, module: ModuleType, choice: Choice) -> None:
     """Put the probes into module `name`, which has just been loaded."""
     kind_name, maker, runner, shared = CARRIED[name]
     kind = vars(module).get(kind_name)
@@ -137,9 +137,11 @@ def loaded(name: str, module: ModuleType) -> None:
     for method, probe in ((maker, MadeProbe(_carrier)), (runner, RunProbe(_carrier, shared=shared))):
         function: FunctionType | None = vars(kind).get(method)
         code = getattr(function, "__code__", None)
-        if function is None or code is None or probe_of(code) is not None:
+        if function is None or code is None or choice.has_probe(code):
             continue
         try:
-            function.__code__ = trampoline(code, probe, ("self",))
+            new = choice.attach(code, probe, ("self",))
+            if new is not code:
+                function.__code__ = new
         except (ValueError, KeyError) as error:
             faults.note(f"carry: {name}.{kind_name}.{method}: {error}")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SETTLED_NS = 300_000_000
 FORK_WAIT = 1.0  # seconds a fork waits for another thread that applies rules
 MORE_LOOKS = 2  # after rules have changed: modules that were on their way in may have missed it
+CHANGED = "its rules changed while the program ran"
 PLACE = 2  # index of a rule's place in its data; the first is its number
 
 
@@ -165,7 +166,7 @@ class Edits:
             renewed = site.code
             if states:
                 again = Site(site.names, site.code, site.runtime_module)
-                renewed = wrap(site.code, registry.probes_of(again, states))
+                renewed = wrap(site.code, registry.probes_of(again, states), CHANGED)
                 again.functions = site.functions
             self._retired[1].append(function.__code__)
             function.__code__ = renewed

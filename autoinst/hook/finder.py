@@ -53,7 +53,7 @@ class Finder:
             from autoinst.trace import recorder
 
             recorder.configure(recorder.Recorder(self.config, self.rules.settings, self.rules.digest))
-            registry = Registry(self.rules)
+            registry = Registry(self.rules, self.config)
             registry.look_after = self.look_after
             registry.look = self.look
             self._registry = registry

@@ -9,8 +9,9 @@ import sys
 from _weakref import ref as reference
 from types import FunctionType, MethodType
 
+from autoinst.hook.mechanism import instrument_one
 from autoinst.hook.place import find
-from autoinst.hook.rewrite import functions, wrap
+from autoinst.hook.rewrite import functions
 from autoinst.hook.target import Site
 from autoinst.hook.trampoline import probe_of
 from autoinst.rules.safe import attribute_or_none
@@ -103,13 +104,13 @@ class Patcher:
     def patch(self, state: RuleState, qualname: str, function: FunctionType) -> None:
         """Patch `function`, which the rule of `state` reaches as `qualname`, unless it has its probes already."""
         code = function.__code__
-        probe = probe_of(code)
+        probe = self.registry.choice.probe_of(code)
         if probe is not None:
             site = getattr(probe, "site", None)
             if site is not None and qualname not in {other for _, other in site.names}:
                 self._also(site, qualname, function)  # which another class inherits
             elif not state.found:
-                state.add(f"{function.__module__}:{function.__qualname__}", "trampoline")
+                state.add(f"{function.__module__}:{function.__qualname__}", self.registry.choice.name)
             return
         if self.registry.watches(code):
             return
@@ -127,7 +128,9 @@ class Patcher:
         states = self.registry.choose(names, decorators, self._known)
         if states:
             site = Site(names, code, module)
-            function.__code__ = wrap(code, self.registry.probes_of(site, states))
+            new = instrument_one(code, self.registry.probes_of(site, states), self.registry)
+            if new is not code:
+                function.__code__ = new
             site.functions.append(reference(function))
 
     def _also(self, site: Site, qualname: str, function: FunctionType) -> None:
@@ -136,7 +139,10 @@ class Patcher:
         states = self.registry.choose(names, None, self._known)
         if states != site.states:
             again = Site(names, site.code, site.runtime_module)
-            function.__code__ = wrap(site.code, self.registry.probes_of(again, states))
+            bare = function.__code__ if site.in_place else site.code
+            new = instrument_one(bare, self.registry.probes_of(again, states), self.registry)
+            if new is not function.__code__:
+                function.__code__ = new
             again.functions = [*site.functions, reference(function)]
 
 

@@ -80,7 +80,7 @@ def prepare(finder: Finder) -> None:
             module = Module(registry, "__main__", candidates, main="__main__", alias=alias)
             sys.path_hooks.insert(0, Script(module, path, what))
     elif sys.version_info >= (3, 12):
-        from autoinst.hook.monitor import watch_main
+        from autoinst.hook.main_monitor import watch_main
 
         watch_main(registry, candidates)
     else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from autoinst.hook import carry, live
 from autoinst.hook.decorators import Decorators
+from autoinst.hook.mechanism import instrument
 from autoinst.hook.registry import package_folder
-from autoinst.hook.rewrite import functions, rewrite
+from autoinst.hook.rewrite import functions
 from autoinst.hook.shared import Shared
 from autoinst.hook.trampoline import trim
 from autoinst.trace import faults
@@ -73,11 +74,13 @@ class Module:
         self.candidates = candidates
         self._rules = registry.rules  # those that the candidates are of
         self.main = main
+        self.loader: Any = None
         self.seen: CodeType | None = None  # its code, once that has been rewritten
 
     def arm(self, spec: ModuleSpec) -> None:
         """Put this module's `get_code` and `exec_module` on its loader, an instance."""
         loader = _behind_proxies(spec.loader)
+        self.loader = loader
         get_code = getattr(loader, "get_code", None)
         exec_module = getattr(loader, "exec_module", None)
         if exec_module is None:
@@ -139,7 +142,7 @@ class Module:
             self._renew()
             decorators = self._decorators(code)
             runtime = self.main or self.name
-            new = rewrite(
+            new = instrument(
                 code,
                 lambda qualname, inner: self.registry.probes_for(
                     self.candidates,
@@ -150,6 +153,8 @@ class Module:
                     decorators,
                     () if self.alias is None else ((self.alias, qualname),),
                 ),
+                self.registry,
+                self.loader,
             )
             self.seen = code
             if self.main is not None or new is not code:
@@ -176,7 +181,7 @@ class Module:
         """After the module ran: reach what its code did not show (re-exports, functions made at run time)."""
         try:
             if self.registry.carries(self.name):
-                carry.loaded(self.name, module)
+                carry.loaded(self.name, module, self.registry.choice)
             self._renew()
             if self.candidates:
                 live.patch_missing(self.registry, self.candidates, module, self.name, shown=self.seen)

@@ -65,26 +65,14 @@ def handed_on(probe: Probe, _values: tuple[Any, ...]) -> Moved | None:
     calls = []
     for successor in probe.successors:
         scope = frame.f_locals
-        node = successor.enter(tuple(value_in(scope, successor, name) for name in successor.fields.names))
+        read = successor.target.parameters.read
+        node = successor.enter(tuple(read(scope, name) for name in successor.fields.names))
         if node is not None:
             calls.append((successor, node))
     if sys.version_info < (3, 13):
         # There it is a copy that would keep the arguments as long as the frame.
         frame.f_locals.clear()
     return Moved(calls) if calls else None
-
-
-def value_in(scope: Any, probe: Probe, name: str) -> Any:
-    """Return what a rule calls `name` from the local variables of a call that has just begun."""
-    parameters = probe.target.parameters
-    if name in parameters.names:
-        return scope[name]
-    if name == "args":
-        given = parameters.positional[1:] if parameters.first else parameters.positional
-        rest = scope[parameters.var_positional] if parameters.var_positional else ()
-        return (*(scope[item] for item in given), *rest)
-    rest = scope[parameters.var_keyword] if parameters.var_keyword else {}
-    return {**{item: scope[item] for item in parameters.keyword_only}, **rest}
 
 
 def _program_frame() -> FrameType:

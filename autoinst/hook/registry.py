@@ -10,6 +10,7 @@ from types import ModuleType
 
 from autoinst import config as configuration
 from autoinst.hook import carry
+from autoinst.hook.mechanism import Choice
 from autoinst.rules.match import OPENING_KINDS, PROPERTY, inheritor, module_patterns, refusal, shadowed
 from autoinst.rules.requires import unmet as unmet_requirement
 from autoinst.trace import faults, recorder
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
+    from autoinst.config import Config
     from autoinst.hook.probe import Probe
     from autoinst.hook.target import Site
     from autoinst.rules.model import Rule, RuleSet
@@ -35,7 +37,7 @@ NEVER = sys.maxsize
 class RuleState:
     """One rule's state in this process."""
 
-    __slots__ = ("calls", "found", "mechanism", "places", "problem", "refused", "rule", "skipped")
+    __slots__ = ("calls", "found", "mechanism", "places", "problem", "refused", "rule", "skipped", "why")
 
     def __init__(self, rule: Rule) -> None:
         """Begin with nothing found."""
@@ -43,7 +45,8 @@ class RuleState:
         self.calls = 0
         self.places: list[str] = []
         self.found = 0
-        self.mechanism: str | None = None
+        self.mechanism: str | None = None  # of the function that was found last, and why it is none that hides more
+        self.why: str | None = None
         self.problem: str | None = None
         self.refused: str | None = None  # what is there but cannot be watched
         self.skipped: str | None = None
@@ -61,10 +64,10 @@ class RuleState:
             return "not found"
         return "not imported"
 
-    def add(self, path: str, mechanism: str) -> None:
-        """Note that function `path` carries this rule's probe."""
+    def add(self, path: str, mechanism: str, why: str | None = None) -> None:
+        """Note that function `path` carries this rule's probe by `mechanism`, and `why` by none that hides more."""
         self.found += 1
-        self.mechanism = mechanism
+        self.mechanism, self.why = mechanism, why
         if len(self.places) < MAX_PLACES and path not in self.places:
             self.places.append(path)
 
@@ -75,15 +78,19 @@ class RuleState:
             detail = f"{self.refused}; {places}" if places else self.refused
         else:
             detail = places or self.skipped or self.problem or ""
+        if self.found and self.why is not None:
+            detail = f"{detail} ({self.mechanism}: {self.why})"
         return [self.rule.where, self.status, self.mechanism, self.calls, detail[:MAX_DETAIL]]
 
 
 class Registry:
     """The rules in force and their states."""
 
-    def __init__(self, rules: RuleSet) -> None:
+    def __init__(self, rules: RuleSet, config: Config) -> None:
         """Take the rules; modules are looked at as they are imported."""
         self.rules = rules
+        self.config = config
+        self.choice = Choice(config.mechanism)
         self.states: dict[Rule, RuleState] = {}
         self.unavailable: dict[tuple[str, str], list[Any]] = {}
         self.notes: list[str] = []
@@ -183,7 +190,7 @@ class Registry:
             rule = state.rule
             if rule.kind == "job" and not self._carries:
                 self._carries = True
-                carry.install()
+                carry.install(self.choice)
             opens = rule.kind in OPENING_KINDS
             base = None if rule.subclass_of is None else (rule.subclass_of,)
             target = Target(site.module, site.qualname, site.code, site.runtime_module, base)
@@ -213,7 +220,7 @@ class Registry:
 
     def watches(self, code: CodeType) -> bool:
         """Return whether `code` is watched as it is: nothing may be put around it then."""
-        return any(site.in_place and site.code is code for site in self.sites())
+        return self.choice.has_probe(code) or any(site.in_place and site.code is code for site in self.sites())
 
     def sites(self) -> list[Site]:
         """Return the sites whose code lives, in the order they were made, and forget the others."""

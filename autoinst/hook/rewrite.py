@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import CodeType
 
-from autoinst.hook.trampoline import probe_of, trampoline
+from autoinst.hook.trampoline import trampoline
 from autoinst.trace import faults
 
 TYPE_CHECKING = False
@@ -32,19 +32,18 @@ def functions(code: CodeType, prefix: str = "") -> list[tuple[str, CodeType]]:
     return found
 
 
-def rewrite(code: CodeType, choose: Chooser, prefix: str = "") -> CodeType:
-    """Return `code` with a trampoline around each nested function for which `choose` gives probes.
+def rewrite(code: CodeType, chosen: dict[int, list[Probe]], why: Callable[[CodeType], str | None]) -> CodeType:
+    """Return `code` with a trampoline around each nested function for whose id `chosen` has probes.
 
-    The same object comes back where there is none.
+    The same object comes back where there is none. `why` tells of a function's code why it gets no better mechanism.
     """
     constants: list[Any] = []
     changed = False
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            qualname = _qualname(constant, prefix)
-            new = rewrite(constant, choose, _inside(constant, qualname))
-            if _is_function(constant) and probe_of(constant) is None:
-                new = wrap(new, choose(qualname, constant))
+            new = rewrite(constant, chosen, why)
+            if id(constant) in chosen:
+                new = wrap(new, chosen[id(constant)], why(constant))
             changed = changed or new is not constant
             constants.append(new)
         else:
@@ -52,8 +51,11 @@ def rewrite(code: CodeType, choose: Chooser, prefix: str = "") -> CodeType:
     return code.replace(co_consts=tuple(constants)) if changed else code
 
 
-def wrap(code: CodeType, probes: list[Probe]) -> CodeType:
-    """Return `code` inside a trampoline for each of `probes`, those of one site, the first outermost."""
+def wrap(code: CodeType, probes: list[Probe], why: str | None = None) -> CodeType:
+    """Return `code` inside a trampoline for each of `probes`, those of one site, the first outermost.
+
+    `why` says why there is no better mechanism for it.
+    """
     if not probes:
         return code
     original, kept = code, list(probes)
@@ -66,7 +68,7 @@ def wrap(code: CodeType, probes: list[Probe]) -> CodeType:
             probe.state.problem = f"{path}: {error}"
             faults.note(f"{path}: {error}")
         else:
-            probe.state.add(path, "trampoline")
+            probe.state.add(path, "trampoline", why)
     if kept:
         probes[0].registry.keep(original, kept)
     return code

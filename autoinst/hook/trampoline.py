@@ -8,7 +8,7 @@ begin with, and closures, exec'd copies and threads cannot mix.
 from __future__ import annotations
 
 import sys
-from types import CodeType
+from types import CellType, CodeType
 
 from autoinst.trace.exceptions import PROBE_VARIABLE, traceback_of
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from autoinst.hook.carry import MadeProbe, RunProbe
+    from autoinst.hook.monitor import CopyProbe
     from autoinst.hook.probe import Probe
 
-    AnyProbe: TypeAlias = Probe | MadeProbe | RunProbe
+    AnyProbe: TypeAlias = Probe | MadeProbe | RunProbe | CopyProbe
 
 CO_VARARGS, CO_VARKEYWORDS, CO_NOFREE = 0x4, 0x8, 0x40
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
@@ -29,6 +30,7 @@ CO_HAS_DOCSTRING = 0x4000000  # since 3.14
 ONLY_AST = 0x400  # ast.PyCF_ONLY_AST, without the 6 ms of importing ast
 DOCSTRING, INNER = "@autoinst.docstring", "__autoinst_o"
 HELPER = "@autoinst.helper."
+INLINED = "__autoinst_probe__"  # where a class among an inlined function's constants has its probe
 PROBE_METHODS = ("enter", "exit", "error", "suspend", "resume", "first")
 MAX_TEMPLATES = 512
 
@@ -187,6 +189,19 @@ class Parameters:
             return f"{INNER}.__closure__[{self.free.index(name)}]"
         raise KeyError(name)
 
+    def read(self, scope: Any, name: str) -> Any:
+        """Return what a rule calls `name` from the local variables of a call that has just begun."""
+        if name in self.names:
+            return scope[name]
+        if name in self.free:
+            return CellType(scope[name]) if name in scope else CellType()
+        if name == "args":
+            given = self.positional[1:] if self.first else self.positional
+            rest = scope[self.var_positional] if self.var_positional else ()
+            return (*(scope[item] for item in given), *rest)
+        rest = scope[self.var_keyword] if self.var_keyword else {}
+        return {**{item: scope[item] for item in self.keyword_only}, **rest}
+
 
 def rebound(code: CodeType) -> frozenset[str]:
     """Return the parameters that `code` may delete or assign to, and so does not keep until it ends."""
@@ -271,10 +286,11 @@ def trampoline(code: CodeType, probe: AnyProbe, names: tuple[str, ...]) -> CodeT
 
 
 def probe_of(code: CodeType) -> AnyProbe | None:
-    """Return the probe in a code object made here, None for any other."""
-    if PROBE_VARIABLE not in code.co_varnames:
-        return None
-    return next((constant for constant in code.co_consts if hasattr(type(constant), "suspend")), None)
+    """Return the (outermost) probe in a code object with one, made here or by inlining, None for any other."""
+    if PROBE_VARIABLE in code.co_varnames:
+        return next((constant for constant in code.co_consts if hasattr(type(constant), "suspend")), None)
+    classes = (constant for constant in code.co_consts if type(constant) is type)
+    return next((vars(found)[INLINED] for found in classes if INLINED in vars(found)), None)
 
 
 def original(code: CodeType) -> CodeType:

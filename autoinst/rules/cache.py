@@ -45,8 +45,8 @@ def load_cached(config: Config) -> RuleSet:
 def load(config: Config) -> RuleSet:
     """Do so, but let pass whatever exception comes up while files are read."""
     key = _key(config)
-    name = f"rules-{_checksum(key).hex()}"
-    folders = _folders(config)
+    name = f"rules-{checksum(key).hex()}"
+    folders = folders_of(config)
     for folder in folders:
         found = _read(os.path.join(folder, name), key)
         if found is not None:
@@ -69,20 +69,22 @@ def _key(config: Config) -> bytes:
     return repr(parts).encode("utf-8", "surrogateescape")
 
 
-def _checksum(data: bytes) -> bytes:
+def checksum(data: bytes) -> bytes:
+    """Return 8 bytes that tell whether `data` is what was written."""
     return source_hash(FORMAT, data)
 
 
-def _folders(config: Config) -> list[str]:
+def folders_of(config: Config) -> list[str]:
+    """Return the folders in which compiled things are kept, the first that can be written before the others."""
     temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a folder below it, checked to be the user's own
     return [config.cache, os.path.join(temporary, f"autoinst-{_user()}", "cache")]
 
 
 def _read(path: str, key: bytes) -> RuleSet | None:
     try:
-        data = _read_own(path)
+        data = read_own(path)
         body = data[HEAD:]
-        if data[:HEAD] != MAGIC + _checksum(body):
+        if data[:HEAD] != MAGIC + checksum(body):
             return None
         known, others, own, unread, content = marshal.loads(body)
         if known != key or any(signature(name) != kept for name, kept in (*others, *own)):
@@ -94,7 +96,7 @@ def _read(path: str, key: bytes) -> RuleSet | None:
     return rules
 
 
-def _read_own(path: str) -> bytes:
+def read_own(path: str) -> bytes:
     """Return the bytes of a regular file of this user that nobody else can write, empty for another."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
@@ -119,15 +121,15 @@ def _load(config: Config, key: bytes, name: str, folders: list[str]) -> RuleSet:
     others += [entry for entry in loader.touched.items() if entry not in own]
     if all(kept is None or max(kept[:2]) < before - SETTLED_NS for _, kept in (*others, *own)):
         body = marshal.dumps((key, others, own, rules.unread, rules.to_data()), 2)
-        _write(folders, name, MAGIC + _checksum(body) + body)
+        write_own(folders, name, MAGIC + checksum(body) + body)
     return rules
 
 
-def _write(folders: list[str], name: str, data: bytes) -> None:
+def write_own(folders: list[str], name: str, data: bytes) -> None:
     """Keep `data` in the first folder that can be written, replacing what is there in one step."""
     for folder in folders:
         try:
-            _make_own(folder)
+            make_own(folder)
             temporary = os.path.join(folder, f"{name}.{os.getpid()}.{time.monotonic_ns():x}")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
             descriptor = os.open(temporary, flags, 0o600)
@@ -149,7 +151,19 @@ def _write(folders: list[str], name: str, data: bytes) -> None:
             pass
 
 
-def _make_own(folder: str) -> None:
+def can_keep(folders: list[str]) -> bool:
+    """Return whether one of `folders` can be written."""
+    for folder in folders:
+        try:
+            make_own(folder)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return True
+    return False
+
+
+def make_own(folder: str) -> None:
     """Make `folder` and the one above it, 0700; raises OSError where one of them is not the user's own."""
     for path in (os.path.dirname(folder), folder):
         os.makedirs(path, mode=0o700, exist_ok=True)

@@ -5,6 +5,7 @@ Inside a transaction each is an event of it, but for the first `perform_job*`, w
 
 from __future__ import annotations
 
+import sys
 import time
 
 from autoinst.rules.match import matches
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Subscriber = Callable[[str, int, int, "str | None", dict[str, Any]], object]
 
 subscribers: list[tuple[str, Subscriber]] = []
+WATCHED = sys.version_info >= (3, 15)  # there jobs end in callbacks of sys.monitoring
 
 
 class instrument:  # noqa: N801  # a context manager reads as a verb
@@ -121,7 +123,10 @@ def publish(
         if not matches(pattern, name):
             continue
         try:
-            callback(name, started_ns, ended, transaction_id, payload)
+            if WATCHED:  # in a monitoring callback no function would be watched, those that a listener calls neither
+                sys.call_tracing(callback, (name, started_ns, ended, transaction_id, payload))
+            else:
+                callback(name, started_ns, ended, transaction_id, payload)
         except Exception as fault:  # the block belongs to the program: a listener must not break it
             faults.note(f"subscriber of {pattern}: {type(fault).__name__}")
 

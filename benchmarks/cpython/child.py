@@ -63,37 +63,28 @@ EXCLUDED = (
 FUNCTIONS = ("**", "**.__*", "**.<*")
 
 
-class EmptyProbe:
-    """Stands in for the real probes: goes through the trampoline and records nothing."""
-
-    calls = 0
-
-    def __init__(self, _registry: Any, state: Any, target: Any) -> None:
-        from autoinst.hook.fields import Fields
-
-        self.state = state
-        self.target = target
-        self.fields = Fields(state.rule, target, {})
-
-    def enter(self, _values: tuple[Any, ...]) -> int:
-        """Count the call."""
-        EmptyProbe.calls += 1
-        return 1
-
-    def exit(self, token: int | None, result: Any) -> None:
-        """Do nothing."""
-
-    def error(self, token: int | None, exception: BaseException) -> None:
-        """Do nothing."""
-
-    def suspend(self, token: int | None) -> None:
-        """Do nothing."""
-
-    def resume(self, token: int | None) -> None:
-        """Do nothing."""
+calls = 0  # through probes that do nothing
 
 
-def rules() -> Any:
+def empty_probe() -> type:
+    """Return a probe that stands in for the real ones, counts the calls and records nothing."""
+    from autoinst.hook.probe import Probe
+
+    class EmptyProbe(Probe):
+        def enter(self, _values: tuple[Any, ...]) -> Any:
+            global calls
+            calls += 1
+            return 1
+
+        def exit(self, token: Any, result: Any) -> None: ...
+        def error(self, token: Any, exception: BaseException) -> None: ...
+        def suspend(self, token: Any) -> None: ...
+        def resume(self, token: Any) -> None: ...
+
+    return EmptyProbe
+
+
+def rules(mechanism: str) -> Any:
     """Return rules that want every function: those of test modules are jobs, the standard library's are events."""
     from autoinst.rules.model import Rule, RuleSet
 
@@ -111,7 +102,7 @@ def rules() -> Any:
                 where=f"{kind}.yaml:1",
                 pack=None,
                 targets=targets,
-                exclude=EXCLUDED,
+                exclude=() if mechanism == "monitoring" else EXCLUDED,
                 subclass_of=None,
                 decorated_by=None,
                 requires={},
@@ -129,15 +120,15 @@ def rules() -> Any:
 def instrument(mode: str) -> Any:
     """Install the real finder with rules for everything and return it."""
     from autoinst import config
-    from autoinst.hook import finder, probe
+    from autoinst.hook import finder, mechanism, probe
 
     if mode == "empty":
-        EmptyProbe.first = probe.Probe.first  # type: ignore[attr-defined]
+        empty = empty_probe()
         for kind in probe.PROBES:
-            probe.PROBES[kind] = EmptyProbe  # type: ignore[assignment]
+            probe.PROBES[kind] = empty
     configuration = config.from_environ()
     os.environ.pop("AUTOINST_HOME", None)
-    return finder.install(configuration, rules())
+    return finder.install(configuration, rules(mechanism.Choice(configuration.mechanism).name))
 
 
 def summary(mode: str, finder: Any) -> dict[str, Any]:
@@ -147,8 +138,13 @@ def summary(mode: str, finder: Any) -> dict[str, Any]:
     from autoinst.trace import faults
 
     states = finder.registry.states.values()
-    calls = EmptyProbe.calls if mode == "empty" else sum(state.calls for state in states)
-    return {"functions": sum(state.found for state in states), "calls": calls, "faults": dict(faults.counts)}
+    through = calls if mode == "empty" else sum(state.calls for state in states)
+    return {
+        "functions": sum(state.found for state in states),
+        "calls": through,
+        "mechanism": finder.registry.choice.name,
+        "faults": dict(faults.counts),
+    }
 
 
 def recorder_of(write: Callable[..., None]) -> Any:

@@ -1,0 +1,241 @@
+"""What the body of an inlined function stands inside: `with CALL(values): body`, CALL being a constant of its code.
+
+There is one class a probe: its instances are calls. What the body itself must tell (a result, a yield) goes by the id
+of its frame, so that the function has no variable more than it says.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+from types import CodeType
+
+from autoinst.hook.trampoline import CO_ASYNC_GENERATOR, CO_GENERATOR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from autoinst.hook.probe import Probe
+
+PLACEHOLDER = "@autoinst."  # PLACEHOLDER + "3.1.call": of function 3's second probe
+_frame_of_caller = sys._getframe
+
+
+class NotInlined(Exception):  # noqa: N818 - an answer, no error
+    """Why a function, or a whole module, keeps its trampoline."""
+
+
+class Wanted:
+    """A function that is to be inlined: its code, and what its probes read."""
+
+    __slots__ = ("code", "names", "number", "results")
+
+    def __init__(
+        self, number: int, code: CodeType, names: tuple[tuple[str, ...], ...], results: tuple[bool, ...]
+    ) -> None:
+        """Inline function `number`, whose probes read the arguments `names` and, as `results` says, the result."""
+        self.number = number
+        self.code = code
+        self.names = names
+        self.results = results
+
+    def placeholder(self, probe: int, part: str) -> str:
+        """Return the constant that stands for a `part` of the function's probe number `probe`."""
+        return f"{PLACEHOLDER}{self.number}.{probe}.{part}"
+
+
+def parts(probe: Probe, code: CodeType) -> dict[str, Any]:
+    """Return the constants of a function with original `code` under `probe`, by what a placeholder calls them."""
+    if code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
+        return _generator_parts(probe)
+    return _result_parts(probe) if reads_result(probe) else {"call": _call(probe)}
+
+
+def reads_result(probe: Probe) -> bool:
+    """Return whether the probe's rule reads what the function returns."""
+    return any("result" in field.names for _, _, field in probe.fields.at_exit)
+
+
+def _call(probe: Probe) -> type:
+    enter, leave, error = probe.enter, probe.exit, probe.error
+
+    class Call:
+        """One call; `node` has the arguments until it has begun."""
+
+        __slots__ = ("node",)
+        __autoinst_probe__ = probe  # trampoline.INLINED
+
+        def __init__(self, values: tuple[Any, ...]) -> None:
+            self.node: Any = values
+
+        def __enter__(self) -> None:
+            # Opened here and not before: once this has returned, `__exit__` is sure to be called.
+            try:
+                self.node = enter(self.node)
+            except RecursionError:  # the function's own call is to raise it, if it comes so far
+                self.node = None
+            except BaseException as exception:  # a signal handler's
+                self.node = None
+                error(None, exception)
+                raise
+
+        def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:
+            try:
+                if exception is None:
+                    leave(self.node, None)
+                elif self.node is not None:
+                    error(self.node, exception)
+            except RecursionError:
+                return
+
+    return Call
+
+
+def _result_parts(probe: Probe) -> dict[str, Any]:
+    enter, leave, error = probe.enter, probe.exit, probe.error
+    results: dict[int, Any] = {}
+    frame_of = _frame_of_caller
+
+    class Call:
+        """One call of a function whose result the rule reads."""
+
+        __slots__ = ("node",)
+        __autoinst_probe__ = probe  # trampoline.INLINED
+
+        def __init__(self, values: tuple[Any, ...]) -> None:
+            self.node: Any = values
+
+        def __enter__(self) -> None:
+            try:
+                self.node = enter(self.node)
+            except RecursionError:  # the function's own call is to raise it, if it comes so far
+                self.node = None
+            except BaseException as exception:  # a signal handler's
+                self.node = None
+                error(None, exception)
+                raise
+
+        def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:
+            result = results.pop(id(frame_of(1)), None)
+            try:
+                if exception is None:
+                    leave(self.node, result)
+                elif self.node is not None:
+                    error(self.node, exception)
+            except RecursionError:
+                return
+
+    def give(result: Any) -> Any:
+        results[id(frame_of(1))] = result
+        return result
+
+    return {"call": Call, "give": give}
+
+
+def _generator_parts(probe: Probe) -> dict[str, Any]:
+    enter, leave, error = probe.enter, probe.exit, probe.error
+    calls: dict[int, Any] = {}  # by the frame's id
+    frame_of = _frame_of_caller
+
+    class Call:
+        """One run of a generator or async generator: its job is current only while the body runs."""
+
+        __slots__ = ("node", "result", "suspended")
+        __autoinst_probe__ = probe  # trampoline.INLINED
+
+        def __init__(self, values: tuple[Any, ...]) -> None:
+            self.node: Any = values
+            self.result: Any = None
+            self.suspended = False
+
+        def __enter__(self) -> None:
+            try:
+                calls[id(frame_of(1))] = self
+                self.node = enter(self.node)
+            except RecursionError:  # the function's own call is to raise it, if it comes so far
+                self.node = None
+            except BaseException as exception:  # a signal handler's
+                self.node = None
+                error(None, exception)
+                raise
+
+        def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:
+            calls.pop(id(frame_of(1)), None)
+            result, self.result = self.result, None
+            try:
+                if exception is None:
+                    leave(self.node, result)
+                elif self.node is not None:
+                    error(self.node, exception)
+            except RecursionError:
+                return
+
+    return {"call": Call, **_pausing_parts(probe, calls)}
+
+
+def _pausing_parts(probe: Probe, calls: dict[int, Any]) -> dict[str, Any]:
+    suspend_node, resume_node = probe.suspend, probe.resume
+    frame_of = _frame_of_caller
+
+    class Pause:
+        """Stands around a statement that yields: whichever way the generator runs on, its job is current again."""
+
+        __slots__ = ()
+
+        __enter__ = get_ident  # anything that takes no argument and does nothing: what is yielded is made first
+
+        def __exit__(self, _: object, _exception: BaseException | None, _traceback: TracebackType | None) -> None:
+            call = calls[id(frame_of(1))]
+            if call.suspended:
+                call.suspended = False
+                resume_node(call.node)
+
+    def suspend(value: Any) -> Any:
+        call = calls[id(frame_of(1))]
+        suspend_node(call.node)
+        call.suspended = True
+        return value
+
+    def resume(value: Any) -> Any:
+        call = calls[id(frame_of(1))]
+        call.suspended = False
+        resume_node(call.node)
+        return value
+
+    def give(result: Any) -> Any:
+        calls[id(frame_of(1))].result = result
+        return result
+
+    return {"pause": Pause(), "suspend": suspend, "resume": resume, "give": give}
+
+
+def fill(code: CodeType, found: dict[str, Any]) -> CodeType:
+    """Return `code` with the values of `found` in the place of the placeholders that are their keys."""
+    constants: list[Any] = []
+    changed = False
+    for constant in code.co_consts:
+        new = constant
+        if type(constant) is CodeType:
+            new = fill(constant, found)
+        elif type(constant) is str and constant.startswith(PLACEHOLDER):
+            new = found.get(constant, constant)
+        changed = changed or new is not constant
+        constants.append(new)
+    return code.replace(co_consts=tuple(constants)) if changed else code
+
+
+def same_code(one: CodeType, other: CodeType) -> bool:
+    """Return whether two code objects are the same, line numbers included."""
+    if one != other:
+        return False
+    return sys.version_info >= (3, 11) or _lines(one) == _lines(other)  # 3.10 compares all but lines
+
+
+def _lines(code: CodeType) -> list[bytes]:
+    found = [code.co_linetable]
+    for constant in code.co_consts:
+        if type(constant) is type(code):
+            found += _lines(constant)
+    return found
