@@ -25,7 +25,7 @@ from autoinst.record import rfc3339
 from autoinst.rules import packs as pack_files
 from autoinst.rules.load import load_files
 from autoinst.spool.room import FULL_NAME
-from autoinst.store.statuses import process_facts, rule_statuses
+from autoinst.store.statuses import RECENT_PROCESSES, process_facts, rule_statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from autoinst.rules.model import RuleSet
     from autoinst.store.sqlite import Store
 
-RECENT_PROCESSES = 50
 FULL_TOLD_NS = 86_400 * 10**9  # how long it is told that the spool was full
 # Variable -> what is used without it, and the setting of a rules file that it goes before.
 SETTINGS: dict[str, tuple[str | None, str | None]] = {

@@ -14,7 +14,7 @@ from autoinst.errors import AutoinstError
 from autoinst.rules.explain import ACTS, DOES, LEFT_OUT, SOMETIMES, explain
 from autoinst.rules.load import load_files
 from autoinst.rules.sources import Sources
-from autoinst.store.statuses import rule_statuses
+from autoinst.store.statuses import RECENT_PROCESSES, rule_statuses
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from autoinst.rules.explain import Explanation, Verdict
     from autoinst.rules.model import Rule, RuleSet
 
-RECENT_PROCESSES = 50
 MARKS = {ACTS: ("✓", "+", "green"), SOMETIMES: ("◐", "~", "yellow"), LEFT_OUT: ("○", "-", "dim")}
 
 

@@ -35,18 +35,17 @@ TOKEN_HEADER = "Idempotency-Key"  # noqa: S105 - draft-ietf-httpapi-idempotency-
 class Traces:
     """Jobs as spans. `spans_of` may be another's than plain OpenTelemetry."""
 
-    batch, gather, from_now = BATCH, GATHER_SECONDS, False
+    name, batch, gather, from_now = "otlp/traces", BATCH, GATHER_SECONDS, False
 
     def __init__(
         self,
         endpoint: Endpoint,
         content_type: str,
         *,
-        name: str = "otlp/traces",
         backlog: int = BACKLOG,
         resources: Callable[[Sequence[Record]], list[Resource]] | None = None,
     ) -> None:
-        self.name, self.place, self.backlog = name, endpoint.url, backlog
+        self.place, self.backlog = endpoint.url, backlog
         self._endpoint = endpoint
         self._content_type = content_type
         self._resources = resources or resources_of
@@ -70,22 +69,19 @@ class Traces:
 class Metrics:
     """What batches of jobs add to metrics, as deltas."""
 
-    batch, from_now = METRIC_BATCH, False
+    name, batch, from_now = "otlp/metrics", METRIC_BATCH, False
 
     def __init__(
         self,
         endpoint: Endpoint,
         content_type: str,
         *,
-        name: str = "otlp/metrics",
         backlog: int = BACKLOG,
         gather: float = METRIC_SECONDS,
-        of_records: Callable[[Sequence[Record]], tuple[Metric, ...]] = metrics.of_records,
     ) -> None:
-        self.name, self.place, self.backlog, self.gather = name, endpoint.url, backlog, gather
+        self.place, self.backlog, self.gather = endpoint.url, backlog, gather
         self._endpoint = endpoint
         self._content_type = content_type
-        self._of_records = of_records
 
     def send(self, records: Sequence[Record], batch: Batch) -> Answer:
         """Send what `records` add up to, as of the times fixed with the batch."""
@@ -96,7 +92,7 @@ class Metrics:
             Resource(
                 {**spans.resource_of(group[0]), "process.pid": None},
                 (),
-                self._of_records(group),
+                metrics.of_records(group),
                 batch.since_ns,
                 batch.at_ns,
             )

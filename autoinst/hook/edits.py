@@ -16,11 +16,12 @@ from autoinst import config as configuration
 from autoinst.hook import live
 from autoinst.hook.finder import is_own
 from autoinst.hook.main_program import names_of_main
-from autoinst.hook.registry import is_on_its_way, package_folder
+from autoinst.hook.registry import is_on_its_way
 from autoinst.hook.rewrite import wrap
 from autoinst.hook.target import Site
 from autoinst.rules.cache import load, signature
 from autoinst.rules.match import matches
+from autoinst.rules.requires import package_folder
 from autoinst.trace import recorder
 from autoinst.trace.exceptions import module_names, traceback_of
 
@@ -153,7 +154,7 @@ class Edits:
             if reads_decorators:
                 of_file = live.decorators_in(site.code.co_filename, decorators)
             states = registry.choose(site.names, of_file, known)
-            if len(states) == len(site.states) and all(map(_same, states, site.states)):
+            if states == site.states:
                 tell_places(site)
             else:
                 self._change_site(registry, site, states)
@@ -269,7 +270,3 @@ def is_loading_fault(error: Exception) -> bool:
     module = "" if traceback is None else str(traceback.tb_frame.f_globals.get("__name__"))
     top = module.partition(".")[0]
     return top in ("autoinst", "yaml") or top in sys.stdlib_module_names
-
-
-def _same(state: RuleState, other: RuleState) -> bool:
-    return state is other

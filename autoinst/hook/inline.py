@@ -14,6 +14,7 @@ from autoinst.hook.trampoline import CO_ASYNC_GENERATOR, CO_GENERATOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
@@ -58,8 +59,26 @@ def reads_result(probe: Probe) -> bool:
     return any("result" in field.names for _, _, field in probe.fields.at_exit)
 
 
+def _entering(probe: Probe) -> Callable[[Any], None]:
+    """Return the `__enter__` of calls that have the arguments in `node`, and what the probe opened from then on."""
+    enter, error = probe.enter, probe.error
+
+    def __enter__(self: Any) -> None:  # noqa: N807 - a method's
+        # Opened here and not before: once this has returned, `__exit__` is sure to be called.
+        try:
+            self.node = enter(self.node)
+        except RecursionError:  # the function's own call is to raise it, if it comes so far
+            self.node = None
+        except BaseException as exception:  # a signal handler's
+            self.node = None
+            error(None, exception)
+            raise
+
+    return __enter__
+
+
 def _call(probe: Probe) -> type:
-    enter, leave, error = probe.enter, probe.exit, probe.error
+    leave, error = probe.exit, probe.error
 
     class Call:
         """One call; `node` has the arguments until it has begun."""
@@ -70,16 +89,7 @@ def _call(probe: Probe) -> type:
         def __init__(self, values: tuple[Any, ...]) -> None:
             self.node: Any = values
 
-        def __enter__(self) -> None:
-            # Opened here and not before: once this has returned, `__exit__` is sure to be called.
-            try:
-                self.node = enter(self.node)
-            except RecursionError:  # the function's own call is to raise it, if it comes so far
-                self.node = None
-            except BaseException as exception:  # a signal handler's
-                self.node = None
-                error(None, exception)
-                raise
+        __enter__ = _entering(probe)
 
         def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:
             try:
@@ -94,7 +104,7 @@ def _call(probe: Probe) -> type:
 
 
 def _result_parts(probe: Probe) -> dict[str, Any]:
-    enter, leave, error = probe.enter, probe.exit, probe.error
+    leave, error = probe.exit, probe.error
     results: dict[int, Any] = {}
     frame_of = _frame_of_caller
 
@@ -107,15 +117,7 @@ def _result_parts(probe: Probe) -> dict[str, Any]:
         def __init__(self, values: tuple[Any, ...]) -> None:
             self.node: Any = values
 
-        def __enter__(self) -> None:
-            try:
-                self.node = enter(self.node)
-            except RecursionError:  # the function's own call is to raise it, if it comes so far
-                self.node = None
-            except BaseException as exception:  # a signal handler's
-                self.node = None
-                error(None, exception)
-                raise
+        __enter__ = _entering(probe)
 
         def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:
             result = results.pop(id(frame_of(1)), None)

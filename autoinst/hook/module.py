@@ -5,10 +5,10 @@ from __future__ import annotations
 from autoinst.hook import carry, live
 from autoinst.hook.decorators import Decorators
 from autoinst.hook.mechanism import instrument
-from autoinst.hook.registry import package_folder
 from autoinst.hook.rewrite import functions
 from autoinst.hook.shared import Shared
 from autoinst.hook.trampoline import trim
+from autoinst.rules.requires import package_folder
 from autoinst.trace import faults
 from autoinst.trace.exceptions import module_names
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from _weakref import ref as reference
 from itertools import count
@@ -12,6 +11,7 @@ from autoinst import config as configuration
 from autoinst.hook import carry
 from autoinst.hook.mechanism import Choice
 from autoinst.rules.match import OPENING_KINDS, PROPERTY, inheritor, module_patterns, refusal, shadowed
+from autoinst.rules.requires import package_folder
 from autoinst.rules.requires import unmet as unmet_requirement
 from autoinst.trace import faults, recorder
 from autoinst.trace.exceptions import module_names
@@ -220,7 +220,7 @@ class Registry:
 
     def watches(self, code: CodeType) -> bool:
         """Return whether `code` is watched as it is: nothing may be put around it then."""
-        return self.choice.has_probe(code) or any(site.in_place and site.code is code for site in self.sites())
+        return any(site.in_place and site.code is code for site in self.sites())
 
     def sites(self) -> list[Site]:
         """Return the sites whose code lives, in the order they were made, and forget the others."""
@@ -299,20 +299,3 @@ def is_on_its_way(name: str) -> bool:
 
 def _nothing_to_see(_now: int) -> bool:
     return False
-
-
-def package_folder(module: str, file: object) -> str | None:
-    """Return the folder in which the top package of `module` lies, beside its `*.dist-info`."""
-    if file is None:
-        top = sys.modules.get(module.partition(".")[0])
-        file = getattr(top, "__file__", None)
-        module = module.partition(".")[0] + ".x" if file else module
-    if not isinstance(file, str):
-        return None
-    folder = os.path.dirname(file)
-    levels = module.count(".")
-    if os.path.basename(file).startswith("__init__."):
-        levels += 1
-    for _ in range(levels):
-        folder = os.path.dirname(folder)
-    return folder

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from autoinst.rules import match
 from autoinst.rules.problems import nearest, quote
-from autoinst.rules.requires import unmet
+from autoinst.rules.requires import package_folder, unmet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -213,7 +213,8 @@ class _Explainer:
                 continue
             reason = match.refusal(rule, patterns, module, qualname, decorators)
             if reason is None:
-                return unmet(rule.requires, _folder(owner))
+                folder = None if owner.file is None else package_folder(owner.name, os.path.abspath(owner.file))
+                return unmet(rule.requires, folder)
             reasons[reason] = _in_words(reason, rule, patterns, decorators.get(qualname, ()))
         best = next((key for key in (match.PROPERTY, match.EXCLUDE, match.DECORATOR) if key in reasons), None)
         if best is not None:
@@ -264,13 +265,3 @@ def _in_words(reason: str, rule: Rule, patterns: list[str], decorators: Sequence
 def _action(module: str, qualname: str) -> str:
     owner, _, method = qualname.rpartition(".")
     return f"{module}.{owner}#{method}" if owner else f"{module}#{method}"
-
-
-def _folder(module: Module) -> str | None:
-    """Return the folder in which the top package of `module` lies, beside its `*.dist-info`."""
-    if module.file is None:
-        return None
-    folder = os.path.dirname(os.path.abspath(module.file))
-    for _ in range(module.name.count(".") + module.is_package):
-        folder = os.path.dirname(folder)
-    return folder

@@ -112,6 +112,23 @@ def installed_version(name: str, folder: str | None = None) -> str | None:
     return None
 
 
+def package_folder(module: str, file: object) -> str | None:
+    """Return the folder in which the top package of `module` lies, beside its `*.dist-info`."""
+    if file is None:
+        top = sys.modules.get(module.partition(".")[0])
+        file = getattr(top, "__file__", None)
+        module = module.partition(".")[0] + ".x" if file else module
+    if not isinstance(file, str):
+        return None
+    folder = os.path.dirname(file)
+    levels = module.count(".")
+    if os.path.basename(file).startswith("__init__."):
+        levels += 1
+    for _ in range(levels):
+        folder = os.path.dirname(folder)
+    return folder
+
+
 def normal(name: str) -> str:
     """Return a distribution's name as PEP 503 compares it, with underscores."""
     parts = name.lower().replace("-", "_").replace(".", "_").split("_")

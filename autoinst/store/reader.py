@@ -11,7 +11,7 @@ from autoinst.errors import StoreError
 from autoinst.spool.tail import is_id
 from autoinst.store import feeds, incidents, query, totals
 from autoinst.store.processes import Processes
-from autoinst.store.records import Names
+from autoinst.store.records import INT64_MAX, Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 STEPS_A_LOOK = 2_000  # of SQLite's virtual machine between two looks at the clock
 MANY_NAMES = 1_000
-INT64_MAX = 2**63 - 1
 _CORRUPT_CODES = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
 _CORRUPT_WORDS = ("malformed", "not a database", "unsupported file format")
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from autoinst.rules.model import RuleSet
     from autoinst.store.processes import Process
 
+RECENT_PROCESSES = 50  # whose word on the rules counts
 # What a module that was not imported may have been instead.
 NEVER_SEEN = "not reachable this way if exec() or a file's path made it"
 
