@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 JSON_VERSION = 1
+INT64_MAX = 2**63 - 1  # the largest number that the store can hold
 # What a cell of CSV can hold; the exception is its class and message, args, kwargs and tags are JSON.
 CSV_COLUMNS = (
     *("id", "status", "namespace", "name", "action", "class", "method", "queue", "queue_time", "attempts", "job_id"),

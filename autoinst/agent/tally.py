@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from autoinst.record import INT64_MAX
 from autoinst.spool import process
 from autoinst.spool.cells import histograms
-from autoinst.spool.counted import INT64_MAX, MAX_COUNT, Counted, counted
+from autoinst.spool.counted import MAX_COUNT, Counted, counted
 from autoinst.spool.header import open_private
 from autoinst.spool.tally import (
     BLOCK,

@@ -6,13 +6,13 @@ from struct import Struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from autoinst.record import INT64_MAX
 from autoinst.spool import cells, layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 MAX_COUNT = 2**40  # jobs one cell or entry may have counted; more is damage, and sums have to fit the store's 64 bits
-INT64_MAX = 2**63 - 1
 VERSION_1 = Struct("<HHIQQQ")  # the overflow table's entry then: action, padding, count, errors, sum of durations
 _NOTHING: Mapping[int, int] = MappingProxyType({})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from autoinst.record import INT64_MAX
 from autoinst.store.records import STATUS_NUMBERS, pack_job_id
 from autoinst.store.search import CONTAINING, Term, Value
 
@@ -17,7 +18,6 @@ OK = STATUS_NUMBERS["ok"]
 ID_DIGITS = 32
 PROCESS_KEYS = frozenset({"service", "host", "environment", "revision"})
 COLUMNS = {"duration": ("duration", 1e6), "wait": ("queue_time", 1e6), "attempts": ("attempts", 1.0)}
-INT64_MAX = 2**63 - 1
 FINGERPRINT_DIGITS = 16
 
 

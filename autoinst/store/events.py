@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from autoinst.record import INT64_MAX
 from autoinst.store.failures import HOUR_NS, normal_message
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 MAX_STATEMENTS = 5_000  # beyond these a name's other texts are counted together
 REMEMBERED = 10_000
 REPEATS = 5  # occurrences of a statement in one job from which on it looks like one query for each row (N+1)
-INT64_MAX = 2**63 - 1
 
 Text = tuple[str, "str | None", "str | None"]
 

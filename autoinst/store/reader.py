@@ -8,10 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoinst.errors import StoreError
+from autoinst.record import INT64_MAX
 from autoinst.spool.tail import is_id
 from autoinst.store import feeds, incidents, query, totals
 from autoinst.store.processes import Processes
-from autoinst.store.records import INT64_MAX, Names
+from autoinst.store.records import Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

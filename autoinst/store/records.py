@@ -6,7 +6,7 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from autoinst.record import Record
+from autoinst.record import INT64_MAX, Record
 from autoinst.spool.layout import STATUS_NAMES
 from autoinst.spool.tail import is_id
 from autoinst.store import details
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 STATUS_NUMBERS = {name: number for number, name in enumerate(STATUS_NAMES)}
 RUNNING, KILLED = STATUS_NUMBERS["running"], STATUS_NUMBERS["killed"]
 FLAG_CLOCK_SKEW, FLAG_TRUNCATED = 1, 2
-INT64_MAX = 2**63 - 1
 
 JOB_COLUMNS = (
     "id, status, start, duration, queue_time, action, site, queue, attempts, process, thread, flags, error, job_id,"

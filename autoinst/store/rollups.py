@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from autoinst.record import INT64_MAX
 from autoinst.store import histogram
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 MINUTE_NS = 60_000_000_000
 HOUR_MINUTES = 60
-INT64_MAX = 2**63 - 1
 LEVELS = {"minute": 1, "ten": 10, "hour": 60}  # table -> minutes of one span
 VALUES = "ok, error, ignored, killed, counted, counted_errors, sum, max, durations, queue_sum, queue_times, left_out"
 COLUMNS = f"at, action, queue, {VALUES}"

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from autoinst.record import CSV_COLUMNS
+from autoinst.record import CSV_COLUMNS, INT64_MAX
 from autoinst.store.query import JobFilter
 from autoinst.store.search import STATUSES, WORDS, SearchError, parse
 from autoinst.web.page import Page
@@ -73,7 +73,7 @@ def jobs(ctx: Context, *, limit: int = SHOWN) -> Page:
 def cursor(text: str) -> tuple[int, int] | None:
     """Return the place in the list that `text` stands for, None if it is none."""
     found = _CURSOR.fullmatch(text)
-    return (min(int(found[1]), 2**63 - 1), int(found[2])) if found else None
+    return (min(int(found[1]), INT64_MAX), int(found[2])) if found else None
 
 
 def running(ctx: Context) -> Page:
