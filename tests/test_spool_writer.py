@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import marshal
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,7 @@ from autoinst.spool.reader import Arena
 from autoinst.spool.writer import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 HEAD = ("shop.Mail#perform", "mail", 1, "background_job", "perform_job.python", None, "MainThread")
@@ -51,3 +53,29 @@ def test_a_drain_that_dies_beside_a_chain_leaves_no_slot_unused(tmp_path):
         reader = Arena(arena.mm, arena.path)
         reader.free(reader.done().slots[:1])  # one that is killed frees no more
     assert len(spool.arenas) == 1
+
+
+class SendsMail:
+    def names(self, _thread: str) -> tuple[object, ...]:
+        return HEAD
+
+
+def claims_by_start(spool: Spool) -> None:
+    spool.start(SimpleNamespace(slot=None), 1, 1, SendsMail(), "MainThread")  # type: ignore[arg-type]
+
+
+def claims_by_begin(spool: Spool) -> object:
+    return spool.begin(1, 1, 0.0, HEAD, b"")
+
+
+@pytest.mark.parametrize("claim", [claims_by_start, claims_by_begin, Spool._claim])
+def test_no_exception_is_being_handled_while_an_arena_is_made(tmp_path: Path, claim: Callable[[Spool], object]) -> None:
+    # What a signal handler or a finalizer of the program raises at that moment would have it as its context.
+    handled = []
+
+    def describe() -> dict[str, str]:
+        handled.append(sys.exc_info()[1])
+        return {"service": "shop"}
+
+    claim(Spool(str(tmp_path / "spool"), describe))
+    assert handled == [None]

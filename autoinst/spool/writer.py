@@ -120,7 +120,8 @@ class Spool:
         try:
             return self._free.pop()
         except IndexError:
-            return self._claim_slow()
+            pass  # no longer being handled, or what the program raises meanwhile would have it as its context
+        return self._claim_slow()
 
     def _claim_slow(self) -> int:
         # Only one thread takes back drained slots; the others go on to grow or to count.
@@ -251,6 +252,8 @@ class Spool:
         try:
             handle = self._free.pop()
         except IndexError:
+            handle = -1
+        if handle < 0:
             handle = self._claim_slow()
             if handle < 0:
                 return
@@ -278,6 +281,8 @@ class Spool:
         try:
             handle = self._free.pop()
         except IndexError:
+            handle = -1
+        if handle < 0:
             handle = self._claim_slow()
             if handle < 0:
                 return None
