@@ -177,3 +177,33 @@ print("locks:", {f"{type(lock).__module__}.{type(lock).__name__}" for lock in lo
     )
     result = program.execute([python_of("peers"), "worker.py"], {})
     assert result.stdout.splitlines()[-1] == "locks: {'_thread.lock'}", result.stderr
+
+
+def test_a_job_beside_a_finalizer_that_waits_has_its_events(program: Program) -> None:
+    # Before 3.12 autoinst leaves the context alone in a finalizer; what other greenlets do meanwhile is not in one.
+    program.write(
+        "worker.py",
+        """
+import gc
+import gevent
+import work
+
+
+class Waits:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        gevent.sleep(0)
+
+
+gc.disable()
+Waits()
+beside = gevent.spawn(work.job_beside)
+gc.collect()
+beside.join()
+""",
+    )
+    program.write("work.py", WORK + "\n\ndef job_beside():\n    step('beside')\n")
+    (record,) = program.execute([python_of("peers"), "worker.py"], {}).records
+    assert titles(record) == ["beside"]

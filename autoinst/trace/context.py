@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextvars import Token
+    from types import FrameType
     from typing import Any
 
     from autoinst.trace.transaction import Transaction
@@ -46,18 +47,28 @@ if sys.version_info < (3, 12):
     # There the garbage collector may run in the middle of any ContextVar.set(), the program's own too, and the process
     # dies if a finalizer changes the context meanwhile. So what runs in a finalizer leaves the context alone.
     _collecting = 0  # the thread that collects
+    _collecting_in: FrameType | None = None  # and where: a finalizer may let other greenlets of it run
 
     def _note_collection(phase: str, _info: dict[str, int]) -> None:
-        global _collecting
-        _collecting = get_ident() if phase == "start" else 0
+        global _collecting, _collecting_in
+        if phase == "start":
+            _collecting, _collecting_in = get_ident(), sys._getframe().f_back
+        else:
+            _collecting, _collecting_in = 0, None
+
+    def _finalizing() -> bool:
+        if _collecting != get_ident():
+            return False
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame is not _collecting_in:
+            frame = frame.f_back
+        return frame is _collecting_in
 
     def _set_outside_finalizers(node: Node | None) -> Token[Node | None] | None:
-        if _collecting and _collecting == get_ident():
-            return None
-        return current.set(node)
+        return None if _collecting and _finalizing() else current.set(node)
 
     def _reset_outside_finalizers(token: Token[Node | None]) -> None:
-        if not _collecting or _collecting != get_ident():
+        if not _collecting or not _finalizing():
             current.reset(token)
 
     gc.callbacks.append(_note_collection)
