@@ -73,6 +73,11 @@ GOOD = [
     "{version: 1, exceptions: [{function: a.f, exception: '${e}'}], packs: [none], include: [x.yaml]}",
     "{version: 1, jobs: [{module: a, functions: [f], nested: new, unsafe: true, ignore_exceptions: [KeyError]}]}",
 ]
+GOOD += [
+    "{version: 1, jobs: [{function: a.f, check_in: nightly}]}",
+    "{version: 1, jobs: [{function: a.f, check_in: {identifier: n, type: cron, schedule: '30 3 * * *', grace: 10m}}]}",
+    "{version: 1, jobs: [{function: a.f, check_in: {identifier: n, type: heartbeat, every: 90}}]}",
+]
 BAD = [
     "{jobs: []}",
     "{version: 2}",
@@ -85,6 +90,9 @@ BAD = [
     "{version: 1, jobs: [{function: a.f, payload: {quue: x}}]}",
     "{version: 1, jobs: [{function: a.f, payload: {eta: {unit: ms}}}]}",
     "{version: 1, exceptions: [{function: a.f}]}",
+    "{version: 1, jobs: [{function: a.f, check_in: {schedule: '@daily'}}]}",
+    "{version: 1, jobs: [{function: a.f, check_in: [nightly]}]}",
+    "{version: 1, events: [{function: a.f, check_in: nightly}]}",
 ]
 
 
@@ -105,5 +113,5 @@ def test_the_built_in_packs_fit_the_schema() -> None:
 
 def test_every_key_is_in_the_schema_with_its_meaning() -> None:
     text = json.dumps(schema())
-    for key in (*keys.TOP, *keys.DEFAULTS, *keys.RULE, *keys.PAYLOAD, *keys.LONG_FORM):
+    for key in (*keys.TOP, *keys.DEFAULTS, *keys.RULE, *keys.CHECK_IN, *keys.PAYLOAD, *keys.LONG_FORM):
         assert json.dumps(key.doc) in text

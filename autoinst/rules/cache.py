@@ -27,7 +27,17 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 # A file changed so lately may change again within the same tick of its clock: such rules are not kept.
 SETTLED_NS = 50_000_000
 # What makes rules of files; with another version of these the cache is no longer good.
-READERS = ("load.py", "parse.py", "keys.py", "exporters.py", "figures.py", "values.py", "translate.py")
+READERS = (
+    "load.py",
+    "parse.py",
+    "keys.py",
+    "exporters.py",
+    "check_ins.py",
+    "crontab.py",
+    "figures.py",
+    "values.py",
+    "translate.py",
+)
 
 
 def load_cached(config: Config) -> RuleSet:

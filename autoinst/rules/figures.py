@@ -16,8 +16,11 @@ Keep = tuple[float, float, "int | None"]
 NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15}")
 AGE = re.compile(rf"({NUMBER.pattern}) ?([hdw]?)")
 DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0, "": 1.0}
+SPAN = re.compile(rf"({NUMBER.pattern}) ?([smhd]?)")
+SPAN_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "": 1.0}
 URL = re.compile(r"https?://[^\s/?#]+[^\s?#]*", re.IGNORECASE)
 MAX_SECONDS = 3600
+MAX_SPAN = 366 * 86_400
 MAX_MS = 10**11  # about three years
 
 
@@ -89,6 +92,15 @@ def seconds(text: str) -> float:
     return found
 
 
+def span(text: str) -> float:
+    """Return a time in seconds: `90`, `90s`, `5m`, `2h` or `1d`. Raises ValueError."""
+    found = SPAN.fullmatch(text)
+    told = float(found[1]) * SPAN_SECONDS[found[3]] if found else 0.0
+    if not 0 < told <= MAX_SPAN:
+        raise ValueError("must be a time such as 90s, 5m, 2h or 1d")
+    return told
+
+
 def url(text: str) -> str:
     """Return an address with its scheme, no slash at its end. Raises ValueError."""
     found = URL.fullmatch(text)
@@ -106,6 +118,7 @@ READ: dict[str, Callable[[str], Any]] = {
     "count": count,
     "number_of": number_of,
     "seconds": seconds,
+    "span": span,
     "url": url,
 }
 

@@ -12,6 +12,7 @@ UNITS = ("s", "ms", "us", "ns")
 NAIVE = ("utc", "local")
 AT = ("enter", "exit")
 TIMES = ("enqueued_at", "eta")
+CHECK_IN_TYPES = ("cron", "heartbeat")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ SHAPES = {
     "seconds": "number of seconds",
     "headers": "mapping of texts",
     "mapping": "mapping",
+    "check_in": "text or mapping",
+    "span": "seconds, or `90s`, `5m`, `2h`, `1d`",
     "rules": "list of rules",
 }
 
@@ -116,6 +119,16 @@ RULE = (
     Key("exception", "value", "The swallowed exception. Required.", (EXCEPTIONS,)),
     Key("ignore_exceptions", "paths", "Exceptions that are no errors: classes, bases, globs.", (JOBS,)),
     Key("keep", "mapping", "Which jobs' records are kept, see below; all if left out.", (JOBS,)),
+    Key("check_in", "check_in", "Who is told that the job ran, see below; all its jobs are kept.", (JOBS,)),
+)
+
+CHECK_IN = (
+    Key("identifier", "text", "Name of the check-in. Required."),
+    Key("type", "choice", "A `cron` tells its start and its end, a `heartbeat` its end.", choices=CHECK_IN_TYPES),
+    Key("schedule", "text", "When it is due, as in a crontab: `30 3 * * *`; `@daily` and its like."),
+    Key("timezone", "text", "Time zone of `schedule`; UTC if left out."),
+    Key("every", "span", "How often it is due, in place of `schedule`."),
+    Key("grace", "span", "How late it may be before it counts as missed; `5m` if left out."),
 )
 
 PAYLOAD = (

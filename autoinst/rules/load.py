@@ -8,6 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
+from autoinst.rules import check_ins
 from autoinst.rules import packs as pack_files
 from autoinst.rules.cache import signature
 from autoinst.rules.document import Document
@@ -175,6 +176,7 @@ def _assemble(loader: Loader, own: int) -> RuleSet:
         lists["env"] += found.settings.get("env", ())
         lists["ignore"] += found.ignore
     settings.update({name: tuple(dict.fromkeys(items)) for name, items in lists.items()})
+    settings["check_ins"] = {item["identifier"]: item for _, found in loader.read_files for item in found.check_ins}
     settings["packs"] = tuple(dict.fromkeys(rule.pack for rule in _rules(loader.read_files) if rule.pack is not None))
     rules: list[Rule] = []
     for _, found in loader.read_files:
@@ -185,7 +187,8 @@ def _assemble(loader: Loader, own: int) -> RuleSet:
             of_file = found.settings.get("namespace") or settings["namespace"]
             rule.namespace = rule.namespace or of_file or DEFAULT_NAMESPACE
             if rule.kind == "job":
-                rule.keep = in_force(rule.keep or found.settings.get("keep") or settings["keep"])
+                shares = rule.keep or found.settings.get("keep") or settings["keep"]
+                rule.keep = None if check_ins.is_told(rule) else in_force(shares)
             rules.append(rule)
     content = repr((sorted(settings.items()), [rule.to_data() for rule in rules]))
     digest = hashlib.sha256(content.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:16]

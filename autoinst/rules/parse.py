@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from autoinst.rules import figures, keys
+from autoinst.rules import check_ins, figures, keys
 from autoinst.rules.exporters import read_exporters
 from autoinst.rules.match import bad_pattern, is_everything, split_path
 from autoinst.rules.model import Rule
@@ -16,6 +16,7 @@ from autoinst.rules.values import ValueReader
 if TYPE_CHECKING:
     from autoinst.rules.document import Document, Node
     from autoinst.rules.keys import Key
+    from autoinst.rules.model import Field
 
 DEFAULT_NAMES = {keys.JOBS: "perform_job.python", keys.EVENTS: "call.python", keys.ENQUEUES: "enqueue.python"}
 DEFAULT_NAMESPACE = "background_job"
@@ -37,6 +38,7 @@ class FileRules:
         self.packs: list[Node] | None = None
         self.rules: list[Rule] = []
         self.nodes: list[dict[str, Node]] = []
+        self.check_ins: list[dict[str, Any]] = []
         self.is_read = False
 
 
@@ -218,14 +220,19 @@ class Parser:
             self.report(node, f"a rule of '{section}' must be a mapping, not {node.describe()}")
             return
         before = len(self.document.problems)
+        check_ins_before = len(self.out.check_ins)
         entries = self.entries(node, keys.rule_keys(section), f"a rule of '{section}'")
         rule = self._read(section, node, entries)
         if len(self.document.problems) == before:
             self.out.rules.append(rule)
             self.out.nodes.append(entries)
+        else:
+            del self.out.check_ins[check_ins_before:]
 
     def _read(self, section: str, node: Node, entries: dict[str, Node]) -> Rule:
         unsafe = self.yes(entries.get("unsafe"), "'unsafe'")
+        fields = self.values.fields(self, section, node, entries, unsafe)
+        self._check_in(entries, fields, node)
         return Rule(
             index=len(self.out.rules),
             kind=keys.KINDS[section],
@@ -240,12 +247,20 @@ class Parser:
             namespace=self.text(entries.get("namespace"), "'namespace'") or "",
             nested=self.choice(entries.get("nested"), "'nested'", keys.NESTED),
             unsafe=unsafe,
-            fields={
-                key: field.to_data() for key, field in self.values.fields(self, section, node, entries, unsafe).items()
-            },
+            fields={key: field.to_data() for key, field in fields.items()},
             ignore=self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'"),
             keep=self._keep(entries.get("keep")),
         )
+
+    def _check_in(self, entries: dict[str, Node], fields: dict[str, Field], node: Node) -> None:
+        found = check_ins.read_check_in(self, entries.get("check_in"))
+        if found is None:
+            return
+        if "keep" in entries:
+            self.report(entries["keep"], "of a rule with 'check_in' all jobs are kept", "leave out 'keep'")
+        key, field = check_ins.field(found)
+        fields[key] = field
+        self.out.check_ins.append(found | {"where": f"{self.file}:{node.line + 1}"})
 
     def yes(self, node: Node | None, what: str) -> bool:
         """Return a truth value, False where it is left out or is none."""
