@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autoinst.cli import main as cli
+from autoinst.cli import reading
 from autoinst.config import make_private
 from autoinst.record import Event, ExceptionInfo, Frame, Killed, Record
 from autoinst.spool.counted import Counted
@@ -176,6 +178,17 @@ def test_show_needs_one_job(given: str, message: str, full: Path, capsys: pytest
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
+
+
+def test_a_running_job_is_found_by_its_digits_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flying = replace(RECORDS[1], id="abcdef" + "1" * 20 + "fedcba", status="running", job_id=None)
+    monkeypatch.setattr(reading, "running", lambda _: [flying])
+    for given in (flying.id, "ABCD", "abcdef-fedcba", "11fedcba"):
+        assert cli.main(["show", given, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["id"] == flying.id
+    assert cli.main(["show", "abcdef111111"]) == 0
 
 
 def test_show_text(full: Path, capsys: pytest.CaptureFixture[str]) -> None:

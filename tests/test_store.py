@@ -372,6 +372,30 @@ def test_a_filter_says_of_a_record_what_the_store_says(shop, wanted):
     assert [r for r in stored(shop) if chosen.matches(r)] == stored(shop, **wanted)
 
 
+@pytest.mark.parametrize(("first", "last"), [("", ""), (16, ""), (16, 4), (16, 5), (17, ""), (0, 32), (3, 29)])
+def test_ids_are_found_by_their_digits_in_the_index_alone(shop, first, last):
+    every = [record_id(UID, n) for n in range(1, 6)]
+    wanted = every[2][: first or 0].upper(), every[2][32 - (last or 0) :]
+    asked: list[str] = []
+    shop._con.set_trace_callback(asked.append)
+    found = shop.ids_like(*wanted, limit=10)
+    shop._con.set_trace_callback(None)
+    assert sorted(found) == sorted(i for i in every if i.startswith(wanted[0].lower()) and i.endswith(wanted[1]))
+    assert len(shop.ids_like(*wanted, limit=1)) == 1
+    plan = " ".join(row[3] for row in shop._con.execute("EXPLAIN QUERY PLAN " + asked[0]))
+    assert "COVERING INDEX job_by_id" in plan
+
+
+def test_recent_ids_are_found_by_their_last_digits(shop):
+    newest = max(range(1, 6), key=lambda n: next(c for c, r in shop.jobs_after(0) if r.id == record_id(UID, n)))
+    for last in (record_id(UID, newest)[-9:], record_id(UID, newest)[-8:]):
+        assert shop.recent_ids(last, newest=1, limit=10) == [record_id(UID, newest)]
+    oldest = shop.jobs_after(0, 1)[0][1].id
+    assert shop.recent_ids(oldest[-8:], newest=1, limit=10) == []
+    assert shop.recent_ids(oldest[-8:].upper(), newest=5, limit=10) == [oldest]
+    assert shop.recent_ids("f" * 40, newest=5, limit=10) == []
+
+
 def test_one_job(shop):
     assert shop.job(record_id(UID, 2)).status == "error"
     assert shop.job(record_id(UID, 9)) is None

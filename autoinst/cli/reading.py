@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from autoinst.record import Record
 
 OPEN_SECONDS = 1.0  # how long another user's store is tried to be opened
+ENOUGH = 10  # jobs shown where digits may mean several
 RECENT = 20_000  # jobs searched for an id's last digits
 HEXADECIMAL = frozenset("0123456789abcdef")
 HALF = 6  # digits from each end of an id in its short form
@@ -134,21 +135,30 @@ class Home:
         """Return the jobs that `text` may mean: their id, its short form or first digits, or the library's own job id.
 
         Last digits do as well, for the newest jobs. More than one job means that `text` is not enough; no more than ten
-        are returned.
+        are returned, the newest first.
         """
         digits = text.lower().replace("-", "")
         is_hexadecimal = bool(digits) and HEXADECIMAL.issuperset(digits)
         if is_hexadecimal and len(digits) <= ID_DIGITS:
-            found = list(self.jobs(JobFilter(limit=10, id_prefix=digits)))
+            found = self._with_ids(digits, "")
             if found:
                 return found
-        found = list(self.jobs(JobFilter(limit=10, job_id=text)))
-        if found or not is_hexadecimal:
-            return found
-        if len(digits) == 2 * HALF:
-            alike = self.jobs(JobFilter(limit=0, id_prefix=digits[:HALF]))
-            found = list(itertools.islice((job for job in alike if job.id.endswith(digits[HALF:])), 10))
-        if not found and len(digits) >= LEAST:
-            recent = self.jobs(JobFilter(limit=RECENT))
-            found = list(itertools.islice((job for job in recent if job.id.endswith(digits)), 10))
+        found = list(self.jobs(JobFilter(limit=ENOUGH, job_id=text)))
+        if not found and is_hexadecimal and len(digits) == 2 * HALF:
+            found = self._with_ids(digits[:HALF], digits[HALF:])
+        if not found and is_hexadecimal and len(digits) >= LEAST:
+            found = self._with_ids("", digits)
         return found
+
+    def _with_ids(self, first: str, last: str) -> list[Record]:
+        """Return some jobs, in flight or stored, whose ids begin with `first` and end with `last`."""
+        found = {job.id: job for job in self.flying if job.id.startswith(first) and job.id.endswith(last)}
+        store = self.store
+        if store is not None:
+            if first:
+                ids = store.ids_like(first, last, limit=ENOUGH)
+            else:
+                ids = store.recent_ids(last, newest=RECENT, limit=ENOUGH)
+            found.update((job.id, job) for job in map(store.job, ids) if job is not None)
+        newest = sorted(found.values(), key=lambda job: job.started_ns, reverse=True)
+        return newest[:ENOUGH]

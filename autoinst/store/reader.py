@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from autoinst.errors import StoreError
 from autoinst.record import INT64_MAX
 from autoinst.spool.tail import is_id
-from autoinst.store import feeds, incidents, query, totals
+from autoinst.store import feeds, incidents, lookup, query, totals
 from autoinst.store.processes import Processes
 from autoinst.store.records import Names
 
@@ -98,6 +98,16 @@ class Reader:
         if not is_id(record_id):
             return None
         return next(self.jobs(query.JobFilter(limit=1, id_prefix=record_id)), None)
+
+    def ids_like(self, first: str, last: str = "", *, limit: int) -> list[str]:
+        """Return up to `limit` ids that begin with the hexadecimal digits `first` and end with `last`."""
+        with self._errors():
+            return lookup.ids_like(self._con, first, last, limit)
+
+    def recent_ids(self, last: str, *, newest: int, limit: int) -> list[str]:
+        """Return up to `limit` ids that end with the digits `last`, of the `newest` jobs stored last."""
+        with self._errors():
+            return lookup.recent_ids(self._con, last, newest, limit)
 
     def trace(self, trace_id: str, limit: int) -> list[Record]:
         """Return the jobs of a trace (32 hexadecimal digits), the first one first."""
