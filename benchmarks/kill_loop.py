@@ -22,7 +22,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autoinst.agent.drain import Drain, drain_once, running
+from autoinst.agent.drain import Drain, drain_once
+from autoinst.agent.inflight import running
 from autoinst.spool.room import FULL_NAME
 from autoinst.store.query import JobFilter
 from autoinst.store.sqlite import Store

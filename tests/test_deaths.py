@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from autoinst.agent.deaths import CGROUP_ROOT
-from autoinst.agent.drain import Drain, drain_once, running
+from autoinst.agent.drain import Drain, drain_once
+from autoinst.agent.inflight import running
 from autoinst.spool.owner import QUIET_NS
 from autoinst.store.query import JobFilter
 from autoinst.store.sqlite import Store

@@ -17,8 +17,9 @@ import pytest
 from autoinst.agent import drain as drain_module
 from autoinst.agent import intake
 from autoinst.agent.deaths import FIRST_PID_NAMESPACE, Deaths
-from autoinst.agent.drain import Drain, drain_once, running
+from autoinst.agent.drain import Drain, drain_once
 from autoinst.agent.filesystem import file_system
+from autoinst.agent.inflight import running
 from autoinst.errors import HomeError, StoreError
 from autoinst.spool import layout, process
 from autoinst.spool.owner import Machine

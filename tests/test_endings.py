@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autoinst.agent.drain import drain_once, running
+from autoinst.agent.drain import drain_once
+from autoinst.agent.inflight import running
 from autoinst.store.query import JobFilter
 from autoinst.store.sqlite import Store
 from tests.harness import Program

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autoinst.agent.drain import running
+from autoinst.agent.inflight import running
 from tests.agents import eventually
 from tests.harness import Program
 from tests.libraries import program_of

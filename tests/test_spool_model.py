@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 
 from autoinst.agent import tally
-from autoinst.spool import layout, writer
+from autoinst.spool import layout, slots, writer
 from autoinst.spool.counted import Counted
 from autoinst.spool.reader import Arena
 from autoinst.spool.writer import Spool
@@ -40,11 +40,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from autoinst.record import Record
-    from autoinst.spool.writer import Slot
+    from autoinst.spool.slots import Slot
 
 CELLS = 150  # kinds of jobs for which there is a cell each, in the arena and in the tally
 SEGMENTS = (8, 16, 24)  # so small that a story of some dozen steps fills them
 # No signal handler runs there, and CPython leaves the exception handled for ever when a trace function raises.
+WRITER = (writer.__file__, slots.__file__)
 HANDLER_EDGES = [dis.opmap[name] for name in ("PUSH_EXC_INFO", "POP_EXCEPT") if name in dis.opmap]
 STATUS = {layout.OK: "ok", layout.ERROR: "error", layout.IGNORED: "ignored"}
 
@@ -372,7 +373,7 @@ def time_limit(after: int) -> Any:
 
     def trace(frame: FrameType, event: str, _argument: object) -> Any:
         nonlocal left
-        if frame.f_code.co_filename != writer.__file__:
+        if frame.f_code.co_filename not in WRITER:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode" and frame.f_code.co_code[frame.f_lasti] not in HANDLER_EDGES:

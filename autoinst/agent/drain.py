@@ -9,65 +9,32 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autoinst.agent.deaths import FIRST_PID_NAMESPACE, Deaths
+from autoinst.agent import entry
+from autoinst.agent.deaths import Deaths
+from autoinst.agent.entry import Counts
 from autoinst.agent.filesystem import NETWORK, SHARED, file_system
 from autoinst.agent.intake import ARENA_LIMIT, Intake
 from autoinst.agent.lead import POLL_SECONDS, Lead, told, wake
 from autoinst.config import SPOOL_NAME, STORE_NAME, make_folder, make_private
-from autoinst.errors import HomeError, SpoolError
-from autoinst.record import Killed
+from autoinst.errors import HomeError
 from autoinst.spool.layout import SEGMENTS
-from autoinst.spool.owner import ARENA_NAME, Judge, Life, Suspicion, is_own
-from autoinst.spool.reader import Arena
-from autoinst.store.processes import ProcessInfo
+from autoinst.spool.owner import Judge, Suspicion
 from autoinst.store.reader import CorruptStoreError
 from autoinst.store.sqlite import open_repaired, set_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from autoinst.agent.intake import Taken
-    from autoinst.record import Record
     from autoinst.spool.owner import Machine
-    from autoinst.spool.reader import InFlight
     from autoinst.store.retention import Forgotten, Limits
     from autoinst.store.sqlite import Store
 
 COMMIT_LIMIT = 8192  # records in one transaction
 GROUP_LIMIT = 48  # arenas in one transaction, which are open meanwhile and take up to two descriptors each
-SUMS = ("stored", "replaced", "known", "killed", "counted", "left_out", "torn", "quarantined", "unlinked")
 # What a record with content that nobody thought of may run into. Its file must not keep all others from being stored.
 UNEXPECTED = (ArithmeticError, LookupError, TypeError, ValueError)
 SEEN_SECONDS = 10  # how often the store hears that idle processes live
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a step did, in records (`arenas`, `quarantined`, `unlinked`: files).
-
-    `more` says that another step would find work at once.
-    """
-
-    stored: int = 0
-    replaced: int = 0
-    known: int = 0
-    killed: int = 0
-    counted: int = 0
-    left_out: int = 0
-    torn: int = 0
-    quarantined: int = 0
-    unlinked: int = 0
-    arenas: int = 0
-    more: bool = False
-
-    def add(self, other: Counts) -> None:
-        """Add a later step's numbers; `arenas` and `more` are the later step's."""
-        for name in SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.arenas, self.more = other.arenas, other.more
 
 
 class Drain:
@@ -264,11 +231,11 @@ class Drain:
                 store.note_problem("spool", problem)
             evidence: dict[bytes, int] = {}
             for taken in group:
-                processes.append(_enter(store, taken, evidence))
-                _store_taken(store, taken, processes[-1], found)
+                processes.append(entry.enter_process(store, taken, evidence))
+                entry.store_taken(store, taken, processes[-1], found)
             for taken, process in zip(group, processes, strict=True):
                 if taken.last:
-                    self._store_dead(store, taken, process, evidence, found)
+                    entry.store_dead(store, self._deaths, taken, process, evidence, found)
             if suspects != self._suspects_kept:
                 store.set_suspects({uid: (row.checksum, row.since_ns) for uid, row in suspects.items()})
         self._suspects_kept = suspects
@@ -295,27 +262,6 @@ class Drain:
             source.seen_whole = source.seen_whole or not taken.done.more
             self._intake.spare(source)
 
-    def _store_dead(self, store: Store, taken: Taken, process: int, evidence: dict[bytes, int], found: Counts) -> None:
-        header, verdict = taken.arena.header, taken.verdict
-        uid = header.process_uid
-        lost = [flight for flight in taken.flights if not flight.complete]
-        cause = verdict.signal
-        if lost and cause in (None, "SIGKILL") and verdict.how is None:  # this boot's kernel tells of this boot only
-            # Its log has the pids of the first namespace; of another one's process only its cgroup tells.
-            pid = header.pid if header.pid_namespace == FIRST_PID_NAMESPACE else None
-            cause = self._deaths.cause(pid, header.start_time, taken.source.cgroup) or cause
-        last_alive = max(evidence.get(uid, 0), store.last_seen(uid) or 0)
-        noticed = time.time_ns() if taken.source.alive_ns is not None else None
-        records = [flight.record for flight in taken.flights if flight.complete and not flight.left_out]
-        records += [killed_record(flight, header.pid, cause, last_alive, noticed) for flight in lost]
-        inserted = store.insert(records, process)
-        found.stored += inserted.new
-        found.replaced += inserted.replaced
-        found.known += inserted.known
-        found.killed += len(lost)
-        store.process_seen(process, last_alive)
-        store.process_ended(process, cause or verdict.how or ("killed" if lost else "gone"))
-
     def _note_the_living(self, store: Store) -> None:
         now = time.monotonic()
         if now - self._seen_at < SEEN_SECONDS:
@@ -326,64 +272,6 @@ class Drain:
             with store.transaction():
                 for process, alive_ns in living:
                     store.process_seen(process, alive_ns)
-
-
-def _store_taken(store: Store, taken: Taken, process: int, found: Counts) -> None:
-    arena, done = taken.arena, taken.done
-    if done.records:
-        inserted = store.insert(done.records, process)
-        found.stored += inserted.new
-        found.replaced += inserted.replaced
-        found.known += inserted.known
-    left_out = [*done.left_out, *(flight.record for flight in taken.flights if flight.left_out)]
-    if left_out:
-        found.left_out += store.count_left_out(arena.uid, left_out, process, freed=taken.source.seen_whole)
-    if done.torn:
-        found.torn += done.torn
-        store.note_problem("torn", f"{taken.source.path}: records whose checksum is wrong", done.torn)
-    if taken.overflow is not None:
-        found.counted += store.set_counted(arena.uid, arena.overflow())
-    if taken.status is not None:
-        store.process_status(process, taken.status)
-
-
-def _enter(store: Store, taken: Taken, evidence: dict[bytes, int]) -> int:
-    """Return the row of the arena's process, and gather in `evidence` until when it surely lived."""
-    arena, header, source = taken.arena, taken.arena.header, taken.source
-    process = source.process
-    if process is None:
-        info = ProcessInfo(header.process_uid, header.pid, header.created_ns, arena.description())
-        process = store.enter_process(info)
-    alive = max(evidence.get(header.process_uid, 0), source.alive_ns or 0, source.written_ns or 0, header.created_ns)
-    for record in (*taken.done.records, *taken.done.left_out):
-        alive = max(alive, record.started_ns + (record.duration_ns or 0))
-    for flight in taken.flights:
-        alive = max(alive, flight.record.started_ns + (flight.record.duration_ns or 0))
-    alive = min(alive, time.time_ns())  # a clock may have been set back since, and a record may say anything
-    evidence[header.process_uid] = alive
-    store.process_seen(process, alive)
-    return process
-
-
-def killed_record(flight: InFlight, pid: int, cause: str | None, last_alive_ns: int, noticed_ns: int | None) -> Record:
-    """Turn a job in flight into the record of a killed one.
-
-    Its duration ends when its process was last known alive: the last record's end, the last start, the last write to
-    the file, the last look that found its lease held. Where nothing of that is later than the job's own start, it ends
-    when the death was noticed if this leader had seen the process alive (then it died within one interval of looking),
-    and is unknown otherwise.
-    """
-    record = flight.record
-    record.status = "killed"
-    record.killed = Killed(pid, cause, flight.last_event)
-    if flight.ended:  # it died while storing the job's end, whose duration was there already
-        return record
-    record.duration_ns = None
-    if last_alive_ns > record.started_ns:
-        record.duration_ns = last_alive_ns - record.started_ns
-    elif noticed_ns is not None:
-        record.duration_ns = max(noticed_ns - record.started_ns, 0)
-    return record
 
 
 def drain_once(home: str, wait_seconds: float = 2.0) -> Counts | None:
@@ -421,33 +309,3 @@ def catch_up(home: str, wait_seconds: float = 2.0) -> bool:
         return True
     finally:
         drain.close()
-
-
-def running(home: str, machine: Machine | None = None) -> list[Record]:
-    """Return the jobs in flight, newest first, of all processes that are not known to be dead; changes nothing."""
-    out: list[Record] = []
-    judge = Judge(machine)
-    for arena in _readable(os.path.join(home, SPOOL_NAME)):
-        try:
-            if judge.judge(arena).life is not Life.DEAD:
-                for flight in arena.running():
-                    flight.record.status = "running"
-                    flight.record.duration_ns = None
-                    out.append(flight.record)
-        finally:
-            arena.close()
-    out.sort(key=lambda record: record.started_ns, reverse=True)
-    return out
-
-
-def _readable(spool: str) -> Iterator[Arena]:
-    try:
-        names = sorted(os.listdir(spool))
-        owner = os.stat(spool).st_uid
-    except OSError:
-        return
-    for name in names:
-        path = os.path.join(spool, name)
-        if ARENA_NAME.fullmatch(name) and not is_own(path):
-            with contextlib.suppress(SpoolError):
-                yield Arena.open(path, owner=owner)

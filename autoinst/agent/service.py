@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
-    from autoinst.agent.drain import Counts
+    from autoinst.agent.entry import Counts
     from autoinst.store.retention import Limits
 
 IDLE_SECONDS = 60.0

@@ -12,7 +12,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from autoinst.agent.drain import catch_up, running
+from autoinst.agent.drain import catch_up
+from autoinst.agent.inflight import running
 from autoinst.agent.lead import POLL_SECONDS
 from autoinst.cli.output import message
 from autoinst.errors import HomeError, StoreError

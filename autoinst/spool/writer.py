@@ -7,29 +7,24 @@ no further arena can be had, the job is counted in the overflow table.
 from __future__ import annotations
 
 import marshal
-import os
-import time
 import zlib
 from itertools import count
 from struct import Struct
 
-from autoinst.config import SPOOL_MAX, new_lock
-from autoinst.errors import HomeError
-from autoinst.spool import layout, room
-from autoinst.spool.arena import Arena
-from autoinst.spool.here import mark
-from autoinst.spool.overflow import Overflow
+from autoinst.config import SPOOL_MAX
+from autoinst.spool import layout
 from autoinst.spool.shorten import shorten
+from autoinst.spool.slots import OFFSET_BITS, OFFSET_MASK, STATE, Slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable
     from mmap import mmap
     from typing import Any, Protocol
 
-    # handle, mapping, offset of the slot in it, packed names
-    Slot = tuple[int, mmap, int, bytes]
+    from autoinst.spool.arena import Arena
+    from autoinst.spool.slots import Slot
+
     # action, queue, attempts (0: unknown), namespace, name, rule, thread
     Names = tuple[str | None, str | None, int, str, str, str | None, str | None]
 
@@ -44,15 +39,9 @@ if TYPE_CHECKING:
         def names(self, thread: str) -> Names:
             """Return the texts of a slot for a job in `thread`."""
 
-else:
-    from _collections import deque  # importing collections costs 2 ms
 
-GROW_WAIT = 0.1  # seconds a thread waits for another one that makes an arena
 ID_ROOM = 64  # bytes of a tail kept for an id spelled out
-RETRY_SECONDS = 30  # how long a failed attempt to make an arena is remembered
-MAX_MISSES = 3  # slots found undrained before it is taken that the reader has not come by
 MAX_HEADS = 2_048  # combinations of names kept packed
-REFILL = 128  # finished slots looked at in one go
 THREAD_RESERVE = 3072  # bytes of the intern table that thread names may not take
 
 # BODY in three parts: what differs from job to job, the names, and what is known at the end.
@@ -72,180 +61,21 @@ NOTHING_YET = bytes(START_SIZE - 48)  # end, checksum and event of a job that ha
 OK_END = _pack_end(0, layout.OK, 0, 0)
 INTERNED = (0, 1, 3, 4, 5, 6)  # which of the packed names are numbers of the intern table
 LINKS_AT = 14  # where the packed names keep the number of continuation slots
-STATE = layout.STATE_OFFSET
 TAIL = layout.TAIL_OFFSET
 ROOM = layout.TAIL_ROOM
 NAN = float("nan")
-OFFSET_BITS = 40
-OFFSET_MASK = (1 << OFFSET_BITS) - 1
 
 
-class Spool:
-    """The arenas of this process. A forked child makes a Spool of its own and leaves its parent's alone.
-
-    A slot's handle is `arena number << 40 | offset`.
-    """
+class Spool(Slots):
+    """The records of this process. A forked child makes a Spool of its own."""
 
     def __init__(
         self, folder: str, describe: Callable[[], dict[str, Any]], limit: int = SPOOL_MAX, group: str | None = None
     ) -> None:
-        """Keep arenas in `folder` (made when the first is); `describe` gives the process's description.
-
-        `limit` are the bytes that the arenas of all processes may take there, 0 for any number; `group` may read them.
-        """
-        self.folder = folder
-        self.limit = limit
-        self.group = group
-        self.here = mark()
-        self.uid = os.urandom(8)
-        self.arenas: list[Arena] = []
-        self.problem: str | None = None
+        """See Slots."""
+        super().__init__(folder, describe, limit, group)
         self.crowded = False  # an intern table has turned a text away: records must spell their names out
-        self.overflow = Overflow()
         self.next_seq = count(1).__next__
-        self._describe = describe
-        self._free: deque[int] = deque()
-        self._finished: deque[int] = deque()
-        self._chains: dict[int, list[int]] = {}  # continuation slots of finished records, free when these are
-        self._refill_lock = new_lock()
-        self._grow_lock = new_lock()
-        self._retry_at = 0.0
-        self._ends_known = False  # whether the end of the process is waited for
-
-    def uid_of(self, slot: Slot) -> bytes:
-        """Return the uid of the arena that `slot` is in."""
-        return self.arenas[slot[0] >> OFFSET_BITS].uid
-
-    def _claim(self) -> int:
-        try:
-            return self._free.pop()
-        except IndexError:
-            pass  # no longer being handled, or what the program raises meanwhile would have it as its context
-        return self._claim_slow()
-
-    def _claim_slow(self) -> int:
-        # Only one thread takes back drained slots; the others go on to grow or to count.
-        if self._refill_lock.acquire(False):
-            try:
-                self._take_back()
-            finally:
-                self._refill_lock.release()
-        try:
-            return self._free.pop()
-        except IndexError:
-            pass
-        # One thread makes an arena; the others wait for it a moment, as long as it takes the one that makes it, and may
-        # find it full again already.
-        for had in range(len(self.arenas), len(layout.SEGMENTS)):
-            if self._grow_lock.acquire(timeout=GROW_WAIT):
-                try:
-                    if len(self.arenas) <= had:
-                        self._grow()
-                finally:
-                    self._grow_lock.release()
-            try:
-                return self._free.pop()
-            except IndexError:
-                if len(self.arenas) <= had:
-                    break
-        return -1
-
-    def _take_back(self) -> None:
-        finished, free, arenas = self._finished, self._free, self.arenas
-        misses = 0
-        for _ in range(min(len(finished), REFILL)):
-            handle = finished.popleft()
-            if arenas[handle >> OFFSET_BITS].mm[(handle & OFFSET_MASK) + STATE]:
-                finished.append(handle)
-                misses += 1
-                if misses > MAX_MISSES:
-                    return
-            else:
-                if self._chains:  # before the slot itself, which another thread may take for a chain anew
-                    self._free_chain(handle)
-                free.append(handle)
-
-    def _free_chain(self, handle: int) -> None:
-        mm = self.arenas[handle >> OFFSET_BITS].mm
-        for link in self._chains.pop(handle, ()):
-            mm[(link & OFFSET_MASK) + STATE] = layout.FREE
-            self._free.append(link)
-
-    def open(self) -> bool:
-        """Make the first arena if there is none yet; return whether there is one."""
-        if not self.arenas and self._grow_lock.acquire(timeout=GROW_WAIT):
-            try:
-                if not self.arenas:
-                    self._grow()
-            finally:
-                self._grow_lock.release()
-        return bool(self.arenas)
-
-    def _grow(self) -> None:
-        number = len(self.arenas)
-        now = time.monotonic()
-        if number >= len(layout.SEGMENTS) or now < self._retry_at:
-            return
-        try:
-            if not number:
-                from autoinst.config import make_folder, make_home
-
-                make_home(os.path.dirname(self.folder), self.group)
-                make_folder(self.folder)
-            room.check(self.folder, layout.SEGMENTS[number] * layout.SLOT_SIZE, self.limit)
-            arena = Arena(self.folder, number, layout.SEGMENTS[number], self.uid, self._describe())
-        except (OSError, ValueError, MemoryError, HomeError, room.SpoolFullError) as error:
-            # The program goes on, and its jobs are counted.
-            self._retry_at = now + RETRY_SECONDS
-            self.problem = f"{type(error).__name__}: {error}"
-            if not number:
-                self._share_tally()
-            return
-        self.problem = None
-        self.arenas.append(arena)
-        if not number:
-            self.overflow.attach(arena)
-            self._keep_reserve()
-        base = number << OFFSET_BITS
-        first = arena.slots_offset
-        self._free.extend(range(base + first, base + first + arena.slots * layout.SLOT_SIZE, layout.SLOT_SIZE))
-
-    def _share_tally(self) -> None:
-        try:
-            self.overflow.share(self.folder, self.uid)
-        except (OSError, ValueError, ImportError):
-            # No folder, no descriptor: counted in memory, and entered as soon as there is a place, at the end at last.
-            if not self._ends_known:
-                import atexit
-
-                self._ends_known = True
-                atexit.register(self._hand_over)
-
-    def _hand_over(self) -> None:
-        if self.here[0] and self.overflow.has_early():
-            self._retry_at = 0.0
-            self.open()
-
-    def _keep_reserve(self) -> None:
-        """See to it that processes which find the disk full have somewhere to count."""
-        home = os.path.dirname(self.folder)
-        try:
-            if os.stat(os.path.join(home, "reserve")).st_size:
-                return
-        except OSError:
-            pass
-        try:
-            from autoinst.spool.reserve import make
-
-            make(home)
-        except (OSError, ImportError):
-            return
-
-    def abandon(self) -> None:
-        """Leave all that is the parent's alone, in a forked child."""
-        for arena in self.arenas:
-            arena.abandon()
-        self.overflow.abandon()
 
     def start(self, run: Claimant, seq: int, start_ns: int, kind: Kind, thread: str) -> None:
         """Claim a slot for a job of which only its names are known; see `begin`. `kind` is kept packed, by identity."""
@@ -425,23 +255,6 @@ class Spool:
         mm[offset : offset + CRC_END] = body + _crc32(tail, _crc32(body)).to_bytes(4, "little")
         mm[offset + STATE] = layout.DONE
 
-    def _claim_many(self, number: int, wanted: int) -> list[int] | None:
-        """Claim `wanted` free slots of arena `number`, all or none."""
-        if wanted > layout.CHAIN_MAX + 1:
-            return None
-        found: list[int] = []
-        other: list[int] = []
-        while len(found) < wanted and len(other) < REFILL:
-            handle = self._claim()
-            if handle < 0:
-                break
-            (found if handle >> OFFSET_BITS == number else other).append(handle)
-        self._free.extend(other)
-        if len(found) == wanted:
-            return found
-        self._free.extend(found)
-        return None
-
     def _with_id(self, slot: Slot, times: bytes, tail: bytes) -> bytes:
         """Return `tail` with the record's id spelled out: in another arena its number would make another id."""
         content: dict[str, Any] = marshal.loads(tail)
@@ -456,11 +269,6 @@ class Spool:
         for i in INTERNED:
             values[i] = arena.intern(texts[values[i]]) if values[i] else 0
         return _pack_names(*values)
-
-    def discard(self, slot: Slot) -> None:
-        """Give `slot` back without a record."""
-        slot[1][slot[2] + STATE] = layout.FREE
-        self._free.append(slot[0])
 
     def mark_event(self, slot: Slot, name: str) -> None:
         """Note that the event `name` is in progress (empty: none), for the case that the process dies in it."""

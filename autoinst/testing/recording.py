@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
-from autoinst.agent.drain import drain_once, running
+from autoinst.agent.drain import drain_once
+from autoinst.agent.inflight import running
 from autoinst.config import Config
 from autoinst.hook.scope import Scope
 from autoinst.spool.reader import Arena

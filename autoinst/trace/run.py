@@ -17,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from autoinst.spool.writer import Names, Slot, Spool
+    from autoinst.spool.slots import Slot
+    from autoinst.spool.writer import Names, Spool
     from autoinst.trace.transaction import Transaction
 
 UNKNOWN_THREAD = "?"

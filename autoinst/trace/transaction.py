@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from autoinst.spool.writer import Names, Slot, Spool
+    from autoinst.spool.slots import Slot
+    from autoinst.spool.writer import Names, Spool
     from autoinst.trace.null import NullTransaction
     from autoinst.trace.run import Run
     from autoinst.trace.sanitize import Sanitizer

@@ -8,7 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from autoinst.agent.drain import catch_up, running
+from autoinst.agent.drain import catch_up
+from autoinst.agent.inflight import running
 from autoinst.config import STORE_NAME
 from autoinst.errors import AutoinstError, HomeError
 from autoinst.store.sqlite import Store
