@@ -79,7 +79,7 @@ def diagnose(config: Config) -> dict[str, Any]:
             if home.store is not None:
                 store |= {"exists": True, "bytes": size(config.store), "jobs": home.store.count()}
                 out |= store_facts(home.store, rules, attention)
-            out["exporters"] = exporters(rules, home.store, attention)
+            out["exporters"] = exporters(config.home, rules, home.store, attention)
     except AutoinstError as error:
         attention.append(str(error))
     attention += limits(os.environ, rules.settings)[1]

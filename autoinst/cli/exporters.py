@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHOWN_PARKED = 20
 
 
-def exporters(rules: RuleSet, store: Store | None, attention: list[str]) -> dict[str, Any]:
+def exporters(home: str, rules: RuleSet, store: Store | None, attention: list[str]) -> dict[str, Any]:
     """Return the feeds of the exporters that are on, each with what came back for a test record, and parked jobs."""
     names, problems = chosen_names(os.environ, rules.settings)
     rows = {row.name: row for row in store.feeds()} if store is not None else {}
@@ -29,7 +29,7 @@ def exporters(rules: RuleSet, store: Store | None, attention: list[str]) -> dict
     if names or problems:
         from autoinst.export.settings import choose
 
-        chosen = choose(os.environ, rules.settings)
+        chosen = choose(os.environ, rules.settings, home)
         attention += chosen.problems
         last = store.last() if store is not None else 0
         answers = test_all(chosen.feeds)

@@ -137,7 +137,9 @@ class Endpoint:
         """Close all connections."""
         self._manager.clear()
 
-    def post(self, body: bytes, content_type: str, headers: Mapping[str, str]) -> tuple[Response | Answer, int]:
+    def post(
+        self, body: bytes, content_type: str, headers: Mapping[str, str], query: str = ""
+    ) -> tuple[Response | Answer, int]:
         """Post `body`; return the response, or the answer where there was none, and the bytes of the body as sent."""
         given = {"User-Agent": USER_AGENT, "Content-Type": content_type, **self._reaching.headers, **headers}
         if self.compress:
@@ -145,18 +147,18 @@ class Endpoint:
             given["Content-Encoding"] = "gzip"
         try:
             with _Clock(self._reaching.seconds) as clock:
-                return self._exchange(body, given, clock), len(body)
+                return self._exchange(query, body, given, clock), len(body)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             if clock.over:
                 return Answer(Verdict.LATER, f"no answer within {self._reaching.seconds:g} s"), len(body)
             return Answer(Verdict.LATER, reason(error)), len(body)
 
-    def _exchange(self, body: bytes, headers: Mapping[str, str], clock: _Clock) -> Response:
+    def _exchange(self, query: str, body: bytes, headers: Mapping[str, str], clock: _Clock) -> Response:
         seconds = self._reaching.seconds
         timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
         answer = self._manager.request(
             "POST",
-            self.url,
+            f"{self.url}?{query}" if query else self.url,
             body=body,
             headers=headers,
             retries=False,

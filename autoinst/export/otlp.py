@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from autoinst.export import metrics, otlp_json, protobuf, spans
 from autoinst.export.answers import BAD_REQUEST, MULTIPLE_CHOICES, OK, Answer, Verdict, judge
-from autoinst.export.feed import BACKLOG, BATCH, GATHER_SECONDS
+from autoinst.export.feed import BACKLOG, Feed
 from autoinst.export.signals import INTERNAL, Metric, Point, Resource, Span
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from autoinst.export.answers import Response
     from autoinst.export.endpoint import Endpoint
+    from autoinst.export.signals import Attributes
     from autoinst.record import Record
     from autoinst.store.feeds import Batch
 
@@ -29,13 +30,12 @@ ENCODERS = {
 }
 METRIC_SECONDS = 60.0  # OTEL_METRIC_EXPORT_INTERVAL's default
 METRIC_BATCH = 8192
+TEST_METRIC = Metric("autoinst.doctor", "1", "A test.", (), (Point({"autoinst.test": True}, 0, 0.0, ()),))
 TOKEN_HEADER = "Idempotency-Key"  # noqa: S105 - draft-ietf-httpapi-idempotency-key-header
 
 
-class Traces:
-    """Jobs as spans. `spans_of` may be another's than plain OpenTelemetry."""
-
-    name, batch, gather, from_now = "otlp/traces", BATCH, GATHER_SECONDS, False
+class Traces(Feed):
+    """Jobs as spans, which may be another's than plain OpenTelemetry's."""
 
     def __init__(
         self,
@@ -43,12 +43,15 @@ class Traces:
         content_type: str,
         *,
         backlog: int = BACKLOG,
+        name: str = "otlp/traces",
         resources: Callable[[Sequence[Record]], list[Resource]] | None = None,
+        test_attributes: Attributes | None = None,
     ) -> None:
-        self.place, self.backlog = endpoint.url, backlog
+        self.name, self.place, self.backlog = name, endpoint.url, backlog
         self._endpoint = endpoint
         self._content_type = content_type
         self._resources = resources or resources_of
+        self._test_attributes = test_attributes or {"autoinst.test": True}
 
     def send(self, records: Sequence[Record], batch: Batch) -> Answer:
         """Send the spans of `records`."""
@@ -57,7 +60,8 @@ class Traces:
     def test(self) -> Answer:
         """Send one span that says it is a test."""
         now = time.time_ns()
-        span = Span(os.urandom(16), os.urandom(8), None, "autoinst doctor", INTERNAL, now, now, {"autoinst.test": True})
+        ids = os.urandom(16), os.urandom(8)
+        span = Span(*ids, None, "autoinst doctor", INTERNAL, now, now, self._test_attributes)
         resource = Resource({"service.name": "autoinst doctor"}, (span,))
         return post(self._endpoint, "traces", self._content_type, [resource], os.urandom(16).hex())
 
@@ -66,10 +70,10 @@ class Traces:
         self._endpoint.close()
 
 
-class Metrics:
-    """What batches of jobs add to metrics, as deltas."""
+class Metrics(Feed):
+    """What batches of jobs add to metrics, as deltas: plain OpenTelemetry's, or what `measure` makes of them."""
 
-    name, batch, from_now = "otlp/metrics", METRIC_BATCH, False
+    batch = METRIC_BATCH
 
     def __init__(
         self,
@@ -78,8 +82,13 @@ class Metrics:
         *,
         backlog: int = BACKLOG,
         gather: float = METRIC_SECONDS,
+        name: str = "otlp/metrics",
+        resource_of: Callable[[Record], Attributes] = spans.resource_of,
+        measure: Callable[[Sequence[Record]], tuple[Metric, ...]] = metrics.of_records,
+        test: tuple[Metric, ...] = (TEST_METRIC,),
     ) -> None:
-        self.place, self.backlog, self.gather = endpoint.url, backlog, gather
+        self.name, self.place, self.backlog, self.gather = name, endpoint.url, backlog, gather
+        self._resource_of, self._measure, self._test = resource_of, measure, test
         self._endpoint = endpoint
         self._content_type = content_type
 
@@ -90,9 +99,9 @@ class Metrics:
             groups.setdefault((record.service, record.revision, record.environment, record.host), []).append(record)
         resources = [
             Resource(
-                {**spans.resource_of(group[0]), "process.pid": None},
+                {**self._resource_of(group[0]), "process.pid": None},
                 (),
-                metrics.of_records(group),
+                self._measure(group),
                 batch.since_ns,
                 batch.at_ns,
             )
@@ -104,11 +113,10 @@ class Metrics:
         return post(self._endpoint, "metrics", self._content_type, resources, batch.token)
 
     def test(self) -> Answer:
-        """Send a count of nothing."""
+        """Send a count of nothing, or nothing at all where the receiver would show even that."""
         now = time.time_ns()
-        metric = Metric("autoinst.doctor", "1", "A test.", (), (Point({"autoinst.test": True}, 0, 0.0, ()),))
-        resource = Resource({"service.name": "autoinst doctor"}, (), (metric,), now - 1, now)
-        return post(self._endpoint, "metrics", self._content_type, [resource], os.urandom(16).hex())
+        found = [Resource({"service.name": "autoinst doctor"}, (), self._test, now - 1, now)] if self._test else []
+        return post(self._endpoint, "metrics", self._content_type, found, os.urandom(16).hex())
 
     def close(self) -> None:
         """Close connections."""

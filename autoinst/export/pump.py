@@ -76,6 +76,8 @@ class Pump:
 
     def _turn(self, store: Store, *, all_now: bool) -> Turn:
         row = store.feed(self.feed.name) or self._begin(store)
+        if not self.circuit.wait():
+            self.feed.look(store)
         last = store.last()
         if row.batch is None:
             if last - row.n > self.feed.backlog:

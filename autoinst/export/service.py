@@ -150,7 +150,7 @@ def run_once(config: Config, environ: Mapping[str, str], journal: logging.Logger
     if lock < 0:
         return ["the exporters of this home run already, in another process"], True
     try:
-        return _send_all(config, choose(environ, load_cached(config).settings), journal)
+        return _send_all(config, choose(environ, load_cached(config).settings, config.home), journal)
     finally:
         os.close(lock)
 
@@ -204,7 +204,7 @@ def main() -> int:
         lock = take_lock(config.home, wait=True)
         if lock < 0:
             return 0
-        chosen = choose(os.environ, load_cached(config).settings)
+        chosen = choose(os.environ, load_cached(config).settings, config.home)
     except (AutoinstError, OSError) as error:
         journal.error("exporters: %s", error)
         return 1

@@ -227,11 +227,12 @@ def exception_attributes(info: ExceptionInfo) -> Attributes:
 
 def stacktrace(info: ExceptionInfo) -> str:
     """Return an exception and its causes as Python prints them."""
-    parts = [_traceback(cause) for cause in reversed(info.causes)]
-    return "\nThe above exception was the cause of the following one:\n\n".join([*parts, _traceback(info)])
+    parts = [traceback(cause) for cause in reversed(info.causes)]
+    return "\nThe above exception was the cause of the following one:\n\n".join([*parts, traceback(info)])
 
 
-def _traceback(info: ExceptionInfo) -> str:
+def traceback(info: ExceptionInfo) -> str:
+    """Return one exception, without its causes, as Python prints it."""
     lines = [f'  File "{frame.file}", line {frame.line}, in {frame.function}\n' for frame in info.backtrace]
     head = "Traceback (most recent call last):\n" if lines else ""
     return f"{head}{''.join(lines)}{info.class_name}: {info.message}\n"

@@ -176,6 +176,18 @@ EXPORTERS: dict[str, tuple[Key, ...]] = {
         Key("metrics", "yes", "Whether durations, queue times and counts are sent too; `true` if left out."),
         *_REACHING,
     ),
+    "appsignal": (
+        Key("push_api_key", "text", "Key of the organisation. `APPSIGNAL_PUSH_API_KEY` wins. Required."),
+        Key("name", "text", "Name of the application; each record's service if left out. `APPSIGNAL_APP_NAME` wins."),
+        Key("environment", "text", "Its environment; each record's if left out. `APPSIGNAL_APP_ENV` wins."),
+        Key("revision", "text", "Revision of records that tell none. `APP_REVISION` wins."),
+        Key("endpoint", "url", "Base address of AppSignal's agent or collector; `http://127.0.0.1:8099` if left out."),
+        Key("check_in_endpoint", "url", "Base address check-ins are sent to; AppSignal's own if left out."),
+        Key("report", "choice", "Errors of which runs are reported.", choices=("all", "last_attempt", "none")),
+        Key("arguments", "yes", "Whether arguments of jobs are sent; `true` if left out."),
+        Key("compression", "choice", "Of the body.", choices=("gzip", "none")),
+        *_REACHING,
+    ),
 }
 
 
