@@ -41,6 +41,21 @@ class ErrorGroup(NamedTuple):
     state: str = "open"
     reopened: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the group as JSON; times in seconds since the epoch."""
+        return {
+            "fingerprint": self.fingerprint,
+            "state": self.state,
+            "reopened": self.reopened,
+            "class": self.class_name,
+            "message": self.message,
+            "action": self.action,
+            "total": self.total,
+            "first": self.first_ns / 1e9,
+            "last": self.last_ns / 1e9,
+            "last_job": self.last_job,
+        }
+
 
 def deciding_frames(info: ExceptionInfo) -> list[Frame]:
     """Return the frames that decide the fingerprint: the program's own, else the innermost; recursion only once."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autoinst.store import histogram
+from autoinst.store.figures import to_ms, totals_json
 from autoinst.store.query import JobFilter
 from autoinst.store.rollups import merge
 from autoinst.web import charts
 from autoinst.web.figures import figures
 from autoinst.web.overview import is_known, statement_rows
-from autoinst.web.page import Page, PageError, to_ms, totals_json
+from autoinst.web.page import Page, PageError
 
 if TYPE_CHECKING:
     from autoinst.web.page import Context

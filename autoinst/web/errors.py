@@ -8,7 +8,6 @@ from autoinst.store.failures import HOUR_NS, STATES
 from autoinst.store.query import JobFilter
 from autoinst.store.totals import Step
 from autoinst.web import charts, sources
-from autoinst.web.overview import error_json
 from autoinst.web.page import Page, PageError
 from autoinst.web.window import Window
 
@@ -35,7 +34,7 @@ def errors(ctx: Context) -> Page:
             steps[start] = steps.get(start, 0) + count
         times = [Step(at, count, count) for at, count in steps.items()]
         rows.append({"error": group, "count": sum(steps.values()), "spark": charts.spark(small, times)})
-    listed = [error_json(group) for group in found]
+    listed = [group.to_json() for group in found]
     return Page(
         "errors.html",
         "Errors",
@@ -92,7 +91,7 @@ def error(ctx: Context, fingerprint: str) -> Page:
             "by_revision": sorted(by_revision.items(), key=lambda item: -item[1]),
             "states": STATES,
         },
-        {**error_json(group), "hours": {at // 10**9: count for at, count in hours.items()}, "jobs": listed},
+        {**group.to_json(), "hours": {at // 10**9: count for at, count in hours.items()}, "jobs": listed},
         ("at", "count"),
         [(at // 10**9, count) for at, count in hours.items()],
         nav="errors",

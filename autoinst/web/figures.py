@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autoinst.web.page import failing
+from autoinst.store.figures import failing
 from autoinst.wording import duration
 
 if TYPE_CHECKING:

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from autoinst.store.figures import SORTS, TOTALS_COLUMNS, failing, to_ms, totals_json
 from autoinst.store.rollups import Cell, merge
 from autoinst.web import charts
 from autoinst.web.figures import Figure, figures
-from autoinst.web.page import TOTALS_COLUMNS, Page, failing, to_ms, totals_json
+from autoinst.web.page import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from autoinst.store.events import Statement
-    from autoinst.store.failures import ErrorGroup
     from autoinst.web.page import Context
     from autoinst.web.window import Window
 
 TOP = 10
 ERRORS = 5
 QUERY_WORDS = ("query", "sql", "redis", "cache", "mongo", "elastic")
-SORTS: dict[str, Callable[[Cell], float]] = {
-    "impact": lambda cell: cell.sum_ns,
-    "jobs": lambda cell: cell.jobs,
-    "failed": lambda cell: cell.errors + cell.killed,
-    "rate": failing,
-    "mean": lambda cell: cell.mean_ns or 0,
-    "p95": lambda cell: cell.percentile_ns(0.95) or 0,
-    "max": lambda cell: cell.max_ns,
-    "wait": lambda cell: cell.queue_percentile_ns(0.95) or 0,
-}
 
 
 def overview(ctx: Context) -> Page:
@@ -69,7 +57,7 @@ def overview(ctx: Context) -> Page:
             "running": len(running),
             "series": [{"at": at // 10**9, **totals_json(cell)} for at, cell in cells.items()],
             "actions": [{"action": row["action"], **totals_json(row["cell"])} for row in actions],
-            "errors": [error_json(error) for error in errors],
+            "errors": [error.to_json() for error in errors],
             "deploys": [deploy._asdict() for deploy in deploys],
         },
         ("action", *TOTALS_COLUMNS),
@@ -126,22 +114,6 @@ def by_action(ctx: Context, sort: str = "impact") -> list[dict[str, Any]]:
     ]
     rows.sort(key=lambda row: (-SORTS[sort](row["cell"]), row["action"] or ""))
     return rows
-
-
-def error_json(error: ErrorGroup) -> dict[str, Any]:
-    """Return an error group as JSON; times in seconds since the epoch."""
-    return {
-        "fingerprint": error.fingerprint,
-        "state": error.state,
-        "reopened": error.reopened,
-        "class": error.class_name,
-        "message": error.message,
-        "action": error.action,
-        "total": error.total,
-        "first": error.first_ns / 1e9,
-        "last": error.last_ns / 1e9,
-        "last_job": error.last_job,
-    }
 
 
 def queries(ctx: Context) -> Page:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from autoinst.config import Config
     from autoinst.record import Record
     from autoinst.store.reader import Reader
-    from autoinst.store.rollups import Cell
     from autoinst.web.window import Window
 
 KEPT = ("range", "from", "to")  # parameters that go along from page to page
@@ -77,39 +76,3 @@ class Page:
     rows: Sequence[Sequence[Any]] = ()
     status: int = 200
     nav: str = field(default="")
-
-
-def totals_json(cell: Cell) -> dict[str, Any]:
-    """Return totals as JSON; times in milliseconds."""
-    return {
-        "jobs": cell.jobs,
-        "ok": cell.ok,
-        "errors": cell.errors,
-        "ignored": cell.ignored,
-        "killed": cell.killed,
-        "only_counted": cell.counted,
-        "mean": to_ms(cell.mean_ns),
-        "p50": to_ms(cell.percentile_ns(0.5)),
-        "p95": to_ms(cell.percentile_ns(0.95)),
-        "p99": to_ms(cell.percentile_ns(0.99)),
-        "max": to_ms(cell.max_ns) if cell.durations else None,
-        "queue_p50": to_ms(cell.queue_percentile_ns(0.5)),
-        "queue_p95": to_ms(cell.queue_percentile_ns(0.95)),
-        "total": to_ms(cell.sum_ns),
-    }
-
-
-TOTALS_COLUMNS = (
-    *("jobs", "ok", "errors", "ignored", "killed", "only_counted", "mean", "p50", "p95", "p99", "max"),
-    *("queue_p50", "queue_p95", "total"),
-)
-
-
-def to_ms(ns: float | None) -> float | None:
-    """Return nanoseconds as milliseconds, to the microsecond."""
-    return None if ns is None else round(ns / 1e6, 3)
-
-
-def failing(cell: Cell) -> float:
-    """Return the share of jobs that failed or were killed, 0..1."""
-    return (cell.errors + cell.killed) / cell.jobs if cell.jobs else 0.0
