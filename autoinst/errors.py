@@ -21,3 +21,7 @@ class StoreError(AutoinstError):
 
 class RulesError(AutoinstError):
     """A rules file has problems; the message lists them with file:line:col."""
+
+
+class UsageError(AutoinstError):
+    """An option's value cannot be understood: the command ends with status 2."""

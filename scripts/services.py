@@ -1,4 +1,4 @@
-"""Make sure that the servers which the tests start are installed, from Debian's packages.
+"""Make sure that the programs which the tests start are installed, from Debian's packages.
 
 As root on a machine with apt-get, what is missing is installed; otherwise the message names the package.
 """
@@ -13,6 +13,7 @@ import sys
 
 # Program -> Debian package that has it.
 SERVERS = {"postgres": "postgresql", "rabbitmq-server": "rabbitmq-server", "redis-server": "redis-server"}
+SHELLS = {"fish": "fish", "man": "man-db", "zsh": "zsh"}
 FOLDERS = "/usr/lib/postgresql/*/bin"  # where Debian has what is not on PATH
 
 
@@ -23,7 +24,7 @@ def find(program: str) -> str | None:
 
 def main() -> int:
     """Return 0 when every server's program is there, 1 after a message when one is not."""
-    missing = [package for program, package in SERVERS.items() if find(program) is None]
+    missing = [package for program, package in {**SERVERS, **SHELLS}.items() if find(program) is None]
     if not missing:
         return 0
     names = " ".join(missing)

@@ -14,6 +14,7 @@ import pytest
 
 from autoinst.cli import main as cli
 from autoinst.cli import reading
+from autoinst.cli.options import COMMANDS
 from autoinst.config import make_private
 from autoinst.record import Event, ExceptionInfo, Frame, Killed, Record
 from autoinst.spool.counted import Counted
@@ -386,7 +387,7 @@ def test_other_usage_errors(home: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main([]) == 2
 
 
-@pytest.mark.parametrize("command", ["jobs", "show", "check", "explain", "doctor", "demo", "path"])
+@pytest.mark.parametrize("command", COMMANDS[1:])
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         cli.main([command, "--help"])

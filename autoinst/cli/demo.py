@@ -89,7 +89,10 @@ def say_where_to_look(out: Output, home: str, records: list[Record]) -> None:
         record = next((record for record in records if record.status == status), None)
         if record is not None:
             commands.append((f"{prefix} show {short_id(record.id)}", about))
+    commands.append((f"{prefix} actions", "totals by action"))
+    commands.append((f"{prefix} errors", "what failed, each kind once"))
     commands.append((f"{prefix} jobs --json", "the same for programs"))
+    commands.append((f"{prefix} ui", "all of it on a web page"))
     commands.append((f"{prefix} doctor", "settings, rules and what they matched"))
     out.line()
     out.line("Look further:")

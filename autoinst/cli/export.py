@@ -7,8 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from autoinst.cli.jobs import asked_for
-from autoinst.cli.output import Output, message
+from autoinst.cli.filters import asked_for
+from autoinst.cli.output import Output
 from autoinst.cli.reading import Home
 from autoinst.config import from_environ
 from autoinst.record import CSV_COLUMNS
@@ -25,12 +25,8 @@ BAR_WIDTH = 30
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the jobs that `options` ask for; returns 0, or 2 for a `--since` that is none."""
-    try:
-        wanted = asked_for(options, time.time_ns())
-    except ValueError as error:
-        message(f"--since: {error}")
-        return 2
+    """Print the jobs that `options` ask for; returns 0. Raises UsageError."""
+    wanted = asked_for(options)
     with Home(from_environ()) as home:
         total = home.store.count() if home.store is not None else 0
         found = progress(home.jobs(wanted), min(wanted.limit or total, total))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from autoinst.cli.filters import asked_for
 from autoinst.cli.output import Column, Output, message
 from autoinst.cli.reading import Home, short_id
 from autoinst.config import from_environ
 from autoinst.store.query import JobFilter
-from autoinst.wording import ago, clock, duration, parse_since
+from autoinst.wording import ago, clock, duration
 
 if TYPE_CHECKING:
     import argparse
@@ -33,15 +34,9 @@ COLUMNS = (
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the jobs that `options` ask for; returns 0, or 2 for a `--since` that is none."""
-    now = time.time_ns()
-    try:
-        wanted = asked_for(options, now)
-    except ValueError as error:
-        message(f"--since: {error}")
-        return 2
-    config = from_environ()
-    with Home(config) as home:
+    """Print the jobs that `options` ask for; returns 0. Raises UsageError."""
+    wanted = asked_for(options)
+    with Home(from_environ()) as home:
         found = home.jobs(wanted)
         if options.json:
             out = Output()
@@ -58,17 +53,6 @@ def run(options: argparse.Namespace) -> int:
         else:
             message("no job matches; `autoinst jobs` shows all")
     return 0
-
-
-def asked_for(options: argparse.Namespace, now_ns: int) -> JobFilter:
-    """Return the filter that `options` mean; raises ValueError for a `--since` that is none."""
-    return JobFilter(
-        limit=options.limit,
-        status=frozenset(options.status or ()),
-        since_ns=None if options.since is None else parse_since(options.since, now_ns),
-        action=options.action,
-        queue=options.queue,
-    )
 
 
 def print_table(out: Output, records: Iterable[Record]) -> None:

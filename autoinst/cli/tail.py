@@ -1,0 +1,155 @@
+"""`autoinst tail`: jobs as they end, until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from autoinst.cli.filters import asked_for
+from autoinst.cli.output import Output, display_width, message
+from autoinst.cli.reading import Home, short_id
+from autoinst.config import from_environ
+from autoinst.errors import StoreError
+from autoinst.wording import clock, duration
+
+if TYPE_CHECKING:
+    import argparse
+
+    from autoinst.record import Record
+    from autoinst.store.query import JobFilter
+
+LOOK_SECONDS = 0.4
+ACTION_WIDTH = 44
+AT_ONCE = 1000  # jobs read at a time
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the last `options.limit` jobs, then each one as it ends; returns 0 at SIGINT. Raises UsageError."""
+    tail = Tail(asked_for(options), Output(), as_json=options.json)
+    try:
+        tail.begin()
+        if not options.no_follow:
+            tail.follow()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        tail.status.clear()
+    return 0
+
+
+class Status:
+    """A line below the jobs that says what is running now; only on a terminal, on standard error."""
+
+    def __init__(self) -> None:
+        """Use standard error."""
+        self._out = Output(sys.stderr)
+        self._shown = False
+
+    def show(self, flying: list[Record]) -> None:
+        """Say how many jobs run, and which has run longest."""
+        if self._out.width is None:
+            return
+        self.clear()
+        if not flying:
+            text = "nothing is running"
+        else:
+            longest = min(flying, key=lambda record: record.started_ns)
+            took = duration(longest.elapsed_ms(time.time_ns()))
+            text = f"{len(flying)} running, the longest {longest.action or longest.name} for {took}"
+        sys.stderr.write(self._out.cut(" ".join(text.split()), self._out.width - 1))
+        sys.stderr.flush()
+        self._shown = True
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+            self._shown = False
+
+
+class Tail:
+    """Where a tail is: `_cursor` is that of the last job of the store that was looked at."""
+
+    def __init__(self, wanted: JobFilter, out: Output, *, as_json: bool) -> None:
+        """Write the jobs that `wanted` asks for to `out`."""
+        self._wanted = wanted
+        self._out = out
+        self._json = as_json
+        self._cursor = 0
+        self.status = Status()
+        self._config = from_environ()
+
+    def begin(self) -> None:
+        """Write the last jobs that ended, the latest at the end."""
+        with Home(self._config) as home:
+            if home.store is None or not home.store.last():
+                message(f"no job is recorded in {home.path} yet")
+                return
+            self._cursor = home.store.last()
+            last = [] if self._wanted.limit == 0 else list(home.store.jobs(self._wanted))
+            for record in reversed(last):
+                self._print(record)
+            sys.stdout.flush()
+
+    def follow(self) -> None:
+        """Write jobs as they end, for good."""
+        while True:
+            try:
+                self._look()
+            except StoreError as error:  # one that is just being replaced, say; the next look tells
+                message(str(error))
+            time.sleep(LOOK_SECONDS)
+
+    def _look(self) -> None:
+        with Home(self._config) as home:
+            if home.store is not None:
+                if home.store.last() < self._cursor:  # another store lies there now
+                    self._cursor = 0
+                self._catch_up(home)
+            self.status.show([record for record in home.flying if self._wanted.matches(record)])
+
+    def _catch_up(self, home: Home) -> None:
+        anything = replace(self._wanted, limit=0)
+        while home.store is not None:
+            found = home.store.jobs_after(self._cursor, AT_ONCE)
+            for number, record in found:
+                self._cursor = number
+                if anything.matches(record):
+                    self.status.clear()
+                    self._print(record)
+            sys.stdout.flush()
+            if len(found) < AT_ONCE:
+                return
+
+    def _print(self, record: Record) -> None:
+        if self._json:
+            self._out.data(record.to_json())
+            return
+        out = self._out
+        action = " ".join((record.action or record.name).split())
+        parts = [
+            out.style(clock(record.started_ns, time.time_ns()), "dim"),
+            _padded(out.status(record.status), len(record.status) + 2, 9),
+            f"{out.cut(action, ACTION_WIDTH):{ACTION_WIDTH}}",
+            f"{duration(record.elapsed_ms(time.time_ns())) or '?':>9}",
+            out.style(short_id(record.id), "dim"),
+        ]
+        if record.queue:
+            waited = duration(record.queue_time_ms)
+            parts.append(f"{record.queue}{f' (waited {waited})' if waited else ''}")
+        if record.attempts is not None and record.attempts > 1:
+            parts.append(f"attempt {record.attempts}")
+        problem = record.problem()
+        line = "  ".join(parts)
+        if problem:
+            room = None if out.width is None else max(out.width - display_width(line) - 2, 12)
+            text = problem if room is None else out.cut(" ".join(problem.split()), room)
+            line += "  " + out.style(text, "magenta" if record.status == "killed" else "red")
+        out.line(line)
+
+
+def _padded(styled: str, shown: int, width: int) -> str:
+    return styled + " " * (width - shown)
