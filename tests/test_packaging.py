@@ -41,6 +41,7 @@ def test_wheel(built: Path) -> None:
     assert {"autoinst/py.typed", "autoinst/demo/rules.yaml"} <= package
     package |= {f"autoinst/packs/{name}" for name in sources("rules", "*.yaml")}
     assert "autoinst/packs/rq.yaml" in package
+    package.add("autoinst-0.1.0.data/data/share/man/man1/autoinst.1")
     assert {name for name in names if ".dist-info/" not in name} == package
     assert boot == (ROOT / "sitecustomize_example" / "sitecustomize.py").read_bytes()
     assert "autoinst = autoinst.cli.main:main" in entry_points
