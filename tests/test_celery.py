@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from autoinst.spool.layout import event_span_id
 from tests.servers import RabbitMQ, Redis
-from tests.workers import Worker, run, whole
+from tests.workers import DEADLINE, Worker, run, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +79,15 @@ def ignored():
     note()
     raise Ignore()
 
+@app.task
+def order():
+    note()
+    add.apply_async((7,), task_id="child", headers=HEADERS)
+    (add.s(8).set(task_id="chained") | add.s(9).set(task_id="last")).apply_async()
+    assert HEADERS == {"mine": 1}
+
+HEADERS = {"mine": 1}
+
 @app.task(acks_late=True)
 def rejected():
     note()
@@ -119,6 +129,7 @@ mail.apply_async(("me",), task_id="mail")
 ignored.apply_async(task_id="ignored")
 rejected.apply_async(task_id="rejected")
 add.apply_async((5,), task_id="later", countdown=2)
+order.apply_async(task_id="order")
 if sys.argv[1] == "deadly":
     die.apply_async(task_id="die")
     die_once.apply_async(task_id="die-once")
@@ -128,15 +139,23 @@ if sys.argv[1] == "deadly":
 
 
 def celery(job_id: str, function: str, **fields: Any) -> dict[str, Any]:
-    """Return the whole record of a run; without an ETA it is not known when Celery put a task on its queue."""
+    """Return the whole record of a run, which was put on its queue by another process or run."""
     task = fields.pop("task", function)
-    return run("celery", job_id, function, **{"queue_time": False, "tags": {"task": task}, **fields})
+    return run("celery", job_id, function, **{"parent_span_id": True, "tags": {"task": task}, **fields})
 
 
 AGAIN: tuple[Any, ...] = ("RuntimeError", "try again", [], "flaky")
 RETRY = ("celery.exceptions.Retry", "Retry in 0s: RuntimeError('try again')", [AGAIN[:2]], "flaky")
 NO: tuple[Any, ...] = ("RuntimeError", "no", [], "hopeless")
 RETRY_NO = ("celery.exceptions.Retry", "Retry in 0s: RuntimeError('no')", [NO[:2]], None)
+
+
+def sent(task: str, parent: int | None = None) -> dict[str, Any]:
+    """Return the event of a task that is put on a queue."""
+    return {"name": "enqueue.celery", "title": task, "body": None, "parent": parent}
+
+
+AGAIN_SENT, NO_SENT = sent("shop.flaky"), sent("shop.hopeless")
 GENTLE = {
     "add": [celery("add", "shop.add", args=[1], kwargs={"b": 2})],
     "fail": [
@@ -149,12 +168,12 @@ GENTLE = {
         )
     ],
     "flaky": [
-        celery("flaky", "shop.flaky", args=[2], status="ignored", exception=RETRY),
-        celery("flaky", "shop.flaky", args=[2], status="ignored", exception=RETRY, attempts=2),
+        celery("flaky", "shop.flaky", args=[2], status="ignored", exception=RETRY, events=[AGAIN_SENT]),
+        celery("flaky", "shop.flaky", args=[2], status="ignored", exception=RETRY, attempts=2, events=[AGAIN_SENT]),
         celery("flaky", "shop.flaky", args=[2], attempts=3),
     ],
     "hopeless": [
-        celery("hopeless", "shop.hopeless", status="ignored", exception=RETRY_NO),
+        celery("hopeless", "shop.hopeless", status="ignored", exception=RETRY_NO, events=[NO_SENT]),
         celery("hopeless", "shop.hopeless", status="error", exception=NO, attempts=2),
     ],
     "named": [celery("named", "shop.named", task="a-name")],
@@ -170,7 +189,11 @@ GENTLE = {
             exception=("celery.exceptions.Reject", "('not mine', False)", [], "rejected"),
         )
     ],
-    "later": [celery("later", "shop.add", args=[5], queue_time=True)],
+    "later": [celery("later", "shop.add", args=[5])],
+    "order": [celery("order", "shop.order", events=[sent("shop.add"), sent("shop.add")])],
+    "child": [celery("child", "shop.add", args=[7])],
+    "chained": [celery("chained", "shop.add", args=[8], events=[sent("shop.add")])],
+    "last": [celery("last", "shop.add", args=[8, 9])],
 }
 DEADLY = {
     "die": [celery("die", "shop.die", status="killed", killed=True)],
@@ -230,6 +253,29 @@ def check(worker: Worker, expected: dict[str, list[dict[str, Any]]]) -> None:
     assert found == expected, worker.output
 
 
+def check_traces(worker: Worker) -> None:
+    """Check that a task has the trace of what put it on its queue, and each run of a retried one that of the first."""
+    records = worker.records()
+
+    def link(record: dict[str, Any]) -> tuple[str, str]:
+        return record["trace_id"], record["parent_span_id"]
+
+    def put_by(record: dict[str, Any], event: int) -> tuple[str, str]:
+        return record["trace_id"], event_span_id(bytes.fromhex(record["id"][16:]), event).hex()
+
+    (order,), (child,), (chained,), (last,) = (records[job] for job in ("order", "child", "chained", "last"))
+    assert link(child) == put_by(order, 0)
+    assert link(chained) == put_by(order, 1)
+    assert link(last) == put_by(chained, 0)
+    first, second, third = records["flaky"]
+    assert link(second) == put_by(first, 0)
+    assert link(third) == put_by(second, 0)
+    assert len({record["trace_id"] for record in (order, child, chained, last, first, second, third)}) == 2
+    for record in (child, first, second, third):
+        assert 0 <= record["queue_time"] < DEADLINE * 1e3
+    assert first["queue_time"] + first["duration"] > third["queue_time"]  # it is counted anew
+
+
 def test_prefork_with_recycled_children_on_redis(results: Redis, tmp_path: Path) -> None:
     expected = GENTLE | DEADLY
     options = ("--concurrency=2", "--max-tasks-per-child=3")
@@ -237,6 +283,7 @@ def test_prefork_with_recycled_children_on_redis(results: Redis, tmp_path: Path)
     work(tmp_path / "without", results.database(2), results.database(3), expected, *options, instrumented=False)
     check(with_it, expected)
     assert outcomes(results.database(1)) == outcomes(results.database(3))
+    check_traces(with_it)
     (later,) = with_it.records()["later"]
     due = datetime.fromisoformat(later["enqueued_at"].replace("Z", "+00:00"))
     started = datetime.fromisoformat(later["started_at"].replace("Z", "+00:00"))
@@ -266,4 +313,4 @@ def test_a_task_called_at_once_is_one_transaction(results: Redis, tmp_path: Path
     files = {"shop.py": TASKS, "now.py": "from shop import *\nadd.apply((1, 2), task_id='now')\nadd(3, 4)\n"}
     worker = Worker(tmp_path / "program", "celery", files, {"BROKER": "memory://", "BACKEND": "cache+memory://"})
     worker.call("python", "now.py")
-    check(worker, {"now": [celery("now", "shop.add", args=[1, 2], queue=None)]})
+    check(worker, {"now": [celery("now", "shop.add", args=[1, 2], queue=None, queue_time=False, parent_span_id=False)]})

@@ -24,6 +24,7 @@ import redis
 import rq.job
 import rq.worker
 
+from autoinst.spool.layout import event_span_id
 from tests.harness import Program
 from tests.servers import Redis
 
@@ -38,7 +39,7 @@ DEADLINE = 60.0  # seconds a worker may take on a slow machine
 JOBS = '''
 """Jobs that end in every way; each run leaves a line in runs.log."""
 import os, signal, time
-from rq import Retry, get_current_job
+from rq import Queue, Retry, get_current_job
 
 def note():
     line = get_current_job().id + "\\n"
@@ -80,6 +81,14 @@ class Mailer:
 async def later(n):
     note()
     return n
+
+def order():
+    note()
+    queue = Queue("mail", connection=get_current_job().connection)
+    first = queue.enqueue(add, 1, job_id="first", meta={"mine": 1})
+    assert first.meta == {"mine": 1}
+    queue.enqueue(add, 2, job_id="second", depends_on=first)
+    queue.enqueue(flaky, 1, job_id="third", retry=Retry(max=1))
 
 def endless():
     note()
@@ -123,6 +132,8 @@ if group == "all":
     add("shop.jobs.kill_itself", 7, b=[1], job_id="killed")
     add("shop.jobs.kill_itself", 8, job_id="killed-twice", retry=Retry(max=1))
     add("shop.jobs.vanish", job_id="vanished")
+if group == "order":
+    add("shop.jobs.order", job_id="order")
 if group == "scheduled":
     soon = datetime.timedelta(seconds=2)
     queue.enqueue_in(soon, "shop.jobs.add", 1, job_id="in")
@@ -232,7 +243,8 @@ class Worker:
 
     def start(self, jobs: str, *options: str) -> None:
         """Enqueue the group `jobs` and start `rq worker` with `options`."""
-        command = [sys.executable, "enqueue.py", jobs]
+        python = [str(BIN / "autoinst"), "run", "python"] if self.instrumented else [sys.executable]
+        command = [*python, "enqueue.py", jobs]
         before = time.time()
         subprocess.run(command, cwd=self.program.folder, env=self.environ, check=True, timeout=DEADLINE)
         self.enqueued = (before, time.time())
@@ -293,7 +305,7 @@ class Worker:
                     found[name] = {
                         field.decode(): value
                         for field, value in client.hgetall(key).items()
-                        if not field.endswith(b"_at") and field != b"last_heartbeat"
+                        if not field.endswith(b"_at") and field not in (b"last_heartbeat", b"traceparent")
                     }
                 elif kind == "results":
                     entries = [entry for _, entry in client.xrange(key)]
@@ -418,6 +430,20 @@ def test_an_exception_has_its_backtrace_and_cause(pair: tuple[Run, Run]) -> None
     innermost = exception["backtrace"][-1]
     assert (Path(innermost["file"]).name, innermost["function"], innermost["in_app"]) == ("jobs.py", "fail", True)
     assert [(cause["class"], cause["message"]) for cause in exception["causes"]] == [("KeyError", "'key'")]
+
+
+def test_a_job_and_those_it_enqueues_are_one_trace(server: Redis, tmp_path: Path) -> None:
+    recorded, plain = run_both(server, tmp_path, 8, "order", "--burst")
+    assert recorded.outcomes == plain.outcomes
+    found = recorded.by_job()
+    (order,) = found["order"]
+    put_by = [event_span_id(bytes.fromhex(order["id"][16:]), at).hex() for at in range(3)]
+    events = [(event["name"], event["title"], event["parent"]) for event in order["events"]]
+    assert events == [("enqueue.rq", f"shop.jobs.{name}", None) for name in ("add", "add", "flaky")]
+    links = [[record["parent_span_id"] for record in found[job]] for job in ("first", "second", "third")]
+    assert links == [[put_by[0]], [put_by[1]], [put_by[2], put_by[2]]]
+    assert {record["trace_id"] for record in recorded.records} == {order["trace_id"]}
+    assert order["parent_span_id"] is not None  # the process that enqueued it was in no job
 
 
 def test_a_time_limit_ends_the_job_and_is_recorded(pair: tuple[Run, Run]) -> None:

@@ -151,6 +151,7 @@ def test_every_section_has_its_kind_and_default_name(tmp_path: Path) -> None:
         ("events", "event", "call.python", "title: t"),
         ("exceptions", "exception", "", 'exception: "${exc}"'),
         ("enqueues", "enqueue", "enqueue.python", ""),
+        ("carries", "carry", "", "carry: {into: '${x}'}"),
         ("enrich", "enrich", "", "tags: {a: 1}"),
     ):
         rule = one_rule(tmp_path, f"function: a.f\n{extra}", section)

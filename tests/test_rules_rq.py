@@ -26,7 +26,7 @@ def send_email(to: str, copies: int = 1) -> None: ...
 
 
 def read(job: Job) -> dict[str, Any]:
-    (rule,) = load_files([], "rq")[0].rules
+    (rule,) = (rule for rule in load_files([], "rq")[0].rules if rule.kind == "job")
     assert not rule.unsafe
     found: dict[str, Any] = {}
     for key, field in rule.fields.items():
@@ -56,6 +56,7 @@ def test_a_function() -> None:
         "enqueued_at": 1_714_996_800 * 10**9,
         "attempts": 1,
         "job_id": "the-id",
+        "traceparent": None,
         "args": ("me",),
         "kwargs": {"copies": 2},
         "tags.retries_left": None,

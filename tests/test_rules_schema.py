@@ -72,6 +72,9 @@ GOOD = [
     "{version: 1, events: [{function: a.f, title: '${x}', when: '${y}'}], service: s, defaults: {redact: [x]}}",
     "{version: 1, exceptions: [{function: a.f, exception: '${e}'}], packs: [none], include: [x.yaml]}",
     "{version: 1, jobs: [{module: a, functions: [f], nested: new, unsafe: true, ignore_exceptions: [KeyError]}]}",
+    "{version: 1, carries: [{function: a.f, carry: {into: '${result}', value: ['${a}', '${b}'], name: x}}]}",
+    "{version: 1, enqueues: [{function: a.f, carry: {into: '${x}', key: k, stamp: s, form: sqs}}]}",
+    "{version: 1, defaults: {carry: false}}",
 ]
 GOOD += [
     "{version: 1, jobs: [{function: a.f, check_in: nightly}]}",
@@ -79,6 +82,10 @@ GOOD += [
     "{version: 1, jobs: [{function: a.f, check_in: {identifier: n, type: heartbeat, every: 90}}]}",
 ]
 BAD = [
+    "{version: 1, carries: [{function: a.f}]}",
+    "{version: 1, enqueues: [{function: a.f, carry: {key: headers}}]}",
+    "{version: 1, enqueues: [{function: a.f, carry: {into: '${x}', form: no way}}]}",
+    "{version: 1, enqueues: [{function: a.f, payload: {queue: q}}]}",
     "{jobs: []}",
     "{version: 2}",
     "{version: 1, jbos: []}",
@@ -113,5 +120,5 @@ def test_the_built_in_packs_fit_the_schema() -> None:
 
 def test_every_key_is_in_the_schema_with_its_meaning() -> None:
     text = json.dumps(schema())
-    for key in (*keys.TOP, *keys.DEFAULTS, *keys.RULE, *keys.CHECK_IN, *keys.PAYLOAD, *keys.LONG_FORM):
+    for key in (*keys.TOP, *keys.DEFAULTS, *keys.RULE, *keys.CHECK_IN, *keys.PAYLOAD, *keys.CARRY, *keys.LONG_FORM):
         assert json.dumps(key.doc) in text

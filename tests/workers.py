@@ -130,7 +130,8 @@ def whole(record: dict[str, Any]) -> dict[str, Any]:
     for name in ("thread", "service", "environment", "revision", "params"):
         kept.pop(name)
     kept["rule"] = kept["rule"].partition(":")[0]
-    kept["queue_time"] = kept["queue_time"] is not None
+    for name in ("queue_time", "parent_span_id"):
+        kept[name] = kept[name] is not None
     if kept["exception"] is not None:
         kept["exception"] = _exception(kept["exception"])
     if "killed" in kept:
@@ -166,6 +167,6 @@ def run(library: str, job_id: str, function: str, **fields: Any) -> dict[str, An
         "kwargs": {},
         "tags": {},
         "rule": f"{library}.yaml",
-        "parent_span_id": None,
+        "parent_span_id": False,
     }
     return {**expected, **fields}

@@ -30,6 +30,7 @@ OPEN_SECONDS = 1.0  # how long another user's store is tried to be opened
 ENOUGH = 10  # jobs shown where digits may mean several
 RECENT = 20_000  # jobs searched for an id's last digits
 HEXADECIMAL = frozenset("0123456789abcdef")
+MAX_TRACE = 200
 HALF = 6  # digits from each end of an id in its short form
 LEAST = 8  # last digits that are enough to look for
 
@@ -131,6 +132,10 @@ class Home:
         ended = {record.id for record in flying if self.store is not None and self.store.job(record.id) is not None}
         alive = [record for record in flying if record.id not in ended]
         return heapq.merge(alive, stored, key=lambda record: record.started_ns, reverse=True)
+
+    def trace(self, record: Record) -> list[Record]:
+        """Return the jobs of the trace that `record` is in, the first one first."""
+        return [] if self.store is None else self.store.trace(record.trace_id or record.id, MAX_TRACE)
 
     def find(self, text: str) -> list[Record]:
         """Return the jobs that `text` may mean: their id, its short form or first digits, or the library's own job id.

@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from autoinst.cli.output import Output, message
-from autoinst.cli.reading import Home
+from autoinst.cli.reading import Home, short_id
 from autoinst.config import from_environ
+from autoinst.store import traces
 from autoinst.wording import ago, duration, exact, to_json
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the job `options.id` names; returns 0, or 1 where there is none or more than one."""
     with Home(from_environ()) as home:
         found = home.find(options.id)
+        trace = home.trace(found[0]) if len(found) == 1 else []
     if not found:
         message(f"no job {options.id!r} in {home.path}; `autoinst jobs` lists them")
         return 1
@@ -40,6 +42,9 @@ def run(options: argparse.Namespace) -> int:
         out.data(found[0].to_json())
     else:
         print_job(out, found[0], full=options.full)
+        if len(trace) > 1:
+            out.line()
+            print_trace(out, trace, found[0])
     return 0
 
 
@@ -164,6 +169,18 @@ def bar(out: Output, parts: list[tuple[float, float]], span: float) -> str:
         count = max(1, min(round(length / span * BAR_WIDTH), BAR_WIDTH - first))
         cells[first : first + count] = [full] * count
     return out.style("".join(cells), "cyan")
+
+
+def print_trace(out: Output, trace: list[Record], shown: Record) -> None:
+    """Write the jobs of a trace as a tree, across processes; the one that is `shown` is marked."""
+    out.line(f"  {out.style('one trace', 'bold')}")
+    for record, depth in traces.tree(trace):
+        name = out.cut("  " * (depth + 1) + (record.action or record.name), NAME_WIDTH)
+        took = duration(record.elapsed_ms(time.time_ns())) or "?"
+        mark = "this one" if record.id == shown.id else short_id(record.id)
+        wait = duration(record.queue_time_ms)
+        waited = f"  waited {wait}" if wait else ""
+        out.line(f"  {name:{NAME_WIDTH}} {took:>10}  {out.status(record.status)} {mark:12} pid {record.pid}{waited}")
 
 
 def print_exception(out: Output, error: ExceptionInfo, *, full: bool) -> None:

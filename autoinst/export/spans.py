@@ -21,7 +21,7 @@ from autoinst.export.signals import (
     Span,
     SpanEvent,
 )
-from autoinst.spool.layout import mix
+from autoinst.spool.layout import event_span_id
 from autoinst.spool.tail import is_id
 from autoinst.wording import to_json
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 FAILED = ("error", "killed")
 NO_SYSTEM = "python"  # what a rule's own name ends in where it names no library
-UINT64 = 2**64 - 1
 MAX_JSON = 16_384  # characters of the arguments as JSON
 DATABASES = {
     "clickhouse": "clickhouse",
@@ -131,12 +130,6 @@ def _of_event(record: Record, root: Span, index: int) -> Span:
     return Span(
         root.trace_id, event_span_id(root.span_id, index), parent, event_name(event), kind, start_ns, end_ns, attributes
     )
-
-
-def event_span_id(of_job: bytes, index: int) -> bytes:
-    """Return the id of the span of event `index` of a job."""
-    number = mix((int.from_bytes(of_job, "big") + index + 1) & UINT64)
-    return (number or 1).to_bytes(8, "big")
 
 
 def event_name(event: Event) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoinst.rules.expressions import Unavailable, compile_field, duration_ns, time_ns
+from autoinst.trace import traceparent
 from autoinst.trace.payload import MAX_ATTEMPTS, MAX_JOB_ID, MAX_LABEL, spell_out_method
 from autoinst.trace.sanitize import plain_number
 
@@ -98,6 +99,9 @@ class Fields:
                 if key in ("enqueued_at", "eta"):
                     due = max(due, time_ns(value, field.unit, field.naive))
                     continue
+                if key == "traceparent":
+                    self._set_trace(transaction, value)
+                    continue
                 if key == "queue_time":
                     waited = duration_ns(value, field.unit) / 1e6
                     continue
@@ -130,6 +134,13 @@ class Fields:
             transaction.set_detail(key, _text(value)[:MAX_JOB_ID])
         else:
             transaction.set_detail(key, transaction.sanitizer.plain(value))
+
+    @staticmethod
+    def _set_trace(transaction: Transaction, value: Any) -> None:
+        found = traceparent.parse(value)
+        if found is None:
+            raise Unavailable("no traceparent")
+        transaction.trace_id, transaction.parent_span_id = found
 
     def _set_attempts(self, transaction: Transaction, value: Any) -> None:
         number = plain_number(value)

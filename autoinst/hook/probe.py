@@ -408,10 +408,19 @@ class _Watch(Node):
         self.token = None
 
 
+def probe_class(kind: str) -> type[Probe]:
+    """Return the class of probes for rules of `kind`."""
+    found = PROBES.get(kind)
+    if found is None:
+        from autoinst.hook import enqueue  # with the first rule that needs it
+
+        found = PROBES[kind] = {"enqueue": enqueue.EnqueueProbe, "carry": enqueue.CarryProbe}[kind]
+    return found
+
+
 PROBES: dict[str, type[Probe]] = {
     "job": JobProbe,
     "event": EventProbe,
-    "enqueue": EventProbe,
     "exception": ExceptionProbe,
     "enrich": EnrichProbe,
 }

@@ -181,7 +181,7 @@ class Registry:
 
     def probes_of(self, site: Site, states: list[RuleState]) -> list[Probe]:
         """Return new probes for `site`, one for each of `states`; `wrap` puts them into code."""
-        from autoinst.hook.probe import PROBES
+        from autoinst.hook.probe import probe_class
         from autoinst.hook.target import Target
 
         probes: list[Probe] = []
@@ -201,7 +201,7 @@ class Registry:
                 target.base, target.earlier = target.base or (), tuple(earlier)
             if opens:
                 earlier.append(target)
-            probes.append(PROBES[rule.kind](self, state, target, site))
+            probes.append(probe_class(rule.kind)(self, state, target, site))
         site.states = states
         return probes
 

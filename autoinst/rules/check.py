@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING
 
-from autoinst.rules.keys import PAYLOAD
+from autoinst.rules.keys import CARRY, PAYLOAD
 from autoinst.rules.load import load_files
 from autoinst.rules.match import matches, matches_qualname
 from autoinst.rules.problems import nearest, quote
@@ -305,6 +305,8 @@ def _node_of(nodes: dict[str, Node], key: str) -> Node:
         node, name = nodes["tags"], key[len("tags.") :]
     elif key in {payload.name for payload in PAYLOAD}:
         node, name = nodes["payload"], key
+    elif key in {part.name for part in CARRY}:
+        node, name = nodes["carry"], key
     else:
         return _value_of(nodes[key])
     return _value_of(next(value for entry, value in node.entries if entry.text == name))

@@ -27,6 +27,7 @@ DOES = {
     "event": "adds an event to the transaction in progress",
     "enqueue": "adds an event for a job put on a queue",
     "exception": "notes an exception in the transaction in progress",
+    "carry": "hands the trace on to a job",
     "enrich": "adds to the transaction in progress",
 }
 SCRIPTS = (".py", ".pyw")

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-JOBS, EVENTS, EXCEPTIONS, ENQUEUES, ENRICH = SECTIONS = ("jobs", "events", "exceptions", "enqueues", "enrich")
-KINDS = {JOBS: "job", EVENTS: "event", EXCEPTIONS: "exception", ENQUEUES: "enqueue", ENRICH: "enrich"}
+JOBS, EVENTS, EXCEPTIONS, ENQUEUES, CARRIES, ENRICH = SECTIONS = (
+    *("jobs", "events", "exceptions"),
+    *("enqueues", "carries", "enrich"),
+)
+KINDS = {
+    JOBS: "job",
+    EVENTS: "event",
+    EXCEPTIONS: "exception",
+    ENQUEUES: "enqueue",
+    CARRIES: "carry",
+    ENRICH: "enrich",
+}
 VERSION = 1
 NESTED = ("event", "new")
 UNITS = ("s", "ms", "us", "ns")
@@ -13,6 +23,7 @@ NAIVE = ("utc", "local")
 AT = ("enter", "exit")
 TIMES = ("enqueued_at", "eta")
 CHECK_IN_TYPES = ("cron", "heartbeat")
+FORMS = ("plain", "text", "sqs")
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,7 @@ TOP = (
     Key("events", "rules", "Calls that are events of the transaction in progress.", in_packs=True),
     Key("exceptions", "rules", "Calls in which a library swallows the job's exception.", in_packs=True),
     Key("enqueues", "rules", "Calls that put a job on a queue.", in_packs=True),
+    Key("carries", "rules", "Calls that hand the trace of a job on, and are no events.", in_packs=True),
     Key("enrich", "rules", "Calls that know more of the transaction in progress: sets its fields.", in_packs=True),
 )
 
@@ -81,6 +93,7 @@ DEFAULTS = (
     Key("namespace", "text", "Namespace of the records; `background_job` if left out."),
     Key("redact", "names", "Keys whose values are masked, beside the built-in ones."),
     Key("env", "names", "Environment variables that are recorded, beside the built-in ones."),
+    Key("carry", "yes", "Whether jobs that are put on a queue are handed the trace; `true` if left out."),
     Key("keep", "mapping", "Which jobs' records are kept where their rule does not say, see below."),
 )
 
@@ -112,11 +125,12 @@ RULE = (
     Key("nested", "choice", "A job inside a job: an `event` of it, or `new`.", (JOBS,), NESTED),
     Key("unsafe", "yes", "Values may run the program's properties; they are then read at exit."),
     Key("when", "value", "The call counts only where this is true."),
-    Key("payload", "values", "What to record of a call, see below.", (JOBS, ENQUEUES, ENRICH)),
+    Key("payload", "values", "What to record of a call, see below.", (JOBS, ENRICH)),
     Key("tags", "values", "Tags of the record: any names.", (JOBS, ENRICH)),
     Key("title", "value", "Title of the event.", (EVENTS, ENQUEUES)),
     Key("body", "value", "Body of the event, such as a query.", (EVENTS, ENQUEUES)),
     Key("exception", "value", "The swallowed exception. Required.", (EXCEPTIONS,)),
+    Key("carry", "mapping", "How the job is handed the trace, see below.", (ENQUEUES, CARRIES)),
     Key("ignore_exceptions", "paths", "Exceptions that are no errors: classes, bases, globs.", (JOBS,)),
     Key("keep", "mapping", "Which jobs' records are kept, see below; all if left out.", (JOBS,)),
     Key("check_in", "check_in", "Who is told that the job ran, see below; all its jobs are kept.", (JOBS,)),
@@ -144,6 +158,16 @@ PAYLOAD = (
     Key("job_id", "value", "The library's own id of the job."),
     Key("args", "value", "The job's positional arguments."),
     Key("kwargs", "value", "The job's keyword arguments."),
+    Key("traceparent", "value", "The trace it was handed by an `enqueues` rule, as W3C's `traceparent`."),
+)
+
+CARRY = (
+    Key("into", "value", "The mapping, or object, that goes with the job. Required."),
+    Key("key", "text", "What in it holds the headers: that is exchanged for a copy with ours, or made."),
+    Key("name", "text", "What ours is called; `traceparent` if left out."),
+    Key("stamp", "text", "Name under which the time is added too, in ms since the epoch."),
+    Key("form", "choice", "As it is, as text only, or as an attribute of an SQS message.", choices=FORMS),
+    Key("value", "value", "What is written instead: what an earlier call was handed, say."),
 )
 
 LONG_FORM = (

@@ -32,6 +32,7 @@ FIRST_WINS = (
     *TEXTS,
     "keep",
     "retention",
+    "carry",
     "exporters",
 )  # of several files, the one that is read first; an included one fills in
 
@@ -171,7 +172,7 @@ def _assemble(loader: Loader, own: int) -> RuleSet:
     lists: dict[str, list[str]] = {"redact": [], "env": [], "ignore": []}
     for _, found in loader.read_files[:own]:
         for name in FIRST_WINS:
-            settings[name] = settings[name] or found.settings.get(name)
+            settings[name] = found.settings.get(name) if settings[name] is None else settings[name]
         lists["redact"] += found.settings.get("redact", ())
         lists["env"] += found.settings.get("env", ())
         lists["ignore"] += found.ignore

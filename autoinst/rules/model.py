@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-FORMAT = 2
+FORMAT = 3
 NO_RULES: tuple[Rule, ...] = ()
 MEMO_MAX = 4096
 DATA_PARTS = 8
@@ -52,12 +52,14 @@ class Rule:
     `ignore` the exceptions that are no errors, those of the whole file and of all rules included; `where` is
     'file.yaml:12'; `pack` the name of the pack it is from, None for the user's own. `keep` are the shares of the jobs
     that end well and of the ignored ones whose records are kept, and the ns from which on all are (None: no job is
-    left out).
+    left out). `carry` is how a job is handed the trace: key, name, stamp (texts or None) and form; what it reads is in
+    the fields `into` and `value`.
     """
 
     __slots__ = (
         "_module",
         "_patterns",
+        "carry",
         "decorated_by",
         "exclude",
         "fields",
@@ -94,6 +96,7 @@ class Rule:
         fields: dict[str, tuple[Any, ...]],
         ignore: tuple[str, ...],
         keep: tuple[float, float, int | None] | None = None,
+        carry: tuple[str | None, str, str | None, str] | None = None,
     ) -> None:
         """Take the parts as `to_data` gives them (`fields` as plain data)."""
         self.index = index
@@ -112,6 +115,7 @@ class Rule:
         self.fields: dict[str, Field] = {key: Field(*data) for key, data in fields.items()}
         self.ignore = ignore
         self.keep = keep
+        self.carry = carry
         self._module: str | None = None
         self._patterns: tuple[str, ...] = ()
 
@@ -134,6 +138,7 @@ class Rule:
             {key: field.to_data() for key, field in self.fields.items()},
             self.ignore,
             self.keep,
+            self.carry,
         )
 
     def matches(self, module: str, qualname: str) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NAMES = {keys.JOBS: "perform_job.python", keys.EVENTS: "call.python", keys.ENQUEUES: "enqueue.python"}
 DEFAULT_NAMESPACE = "background_job"
+TRACEPARENT = "traceparent"
 MAX_NAME = 200
 YES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -170,6 +171,8 @@ class Parser:
             settings["redact"] = self.texts(found.get("redact"), "'redact'")
             settings["env"] = self.texts(found.get("env"), "'env'")
             settings["keep"] = self._keep(found.get("keep"))
+            if "carry" in found:
+                settings["carry"] = self.yes(found["carry"], "'carry'")
         retention = self._figures(entries.get("retention"), "'retention'", keys.RETENTION)
         if retention:
             settings["retention"] = retention
@@ -250,6 +253,7 @@ class Parser:
             fields={key: field.to_data() for key, field in fields.items()},
             ignore=self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'"),
             keep=self._keep(entries.get("keep")),
+            carry=self._carry(entries.get("carry")),
         )
 
     def _check_in(self, entries: dict[str, Node], fields: dict[str, Field], node: Node) -> None:
@@ -261,6 +265,15 @@ class Parser:
         key, field = check_ins.field(found)
         fields[key] = field
         self.out.check_ins.append(found | {"where": f"{self.file}:{node.line + 1}"})
+
+    def _carry(self, node: Node | None) -> tuple[str | None, str, str | None, str] | None:
+        """Return how a trace is handed on, None where it is not; `values` has read the values in it."""
+        if node is None or node.kind != "map":
+            return None
+        found = {key.text: value for key, value in node.entries}
+        texts = {name: self.text(found.get(name), f"'{name}'") for name in ("key", "name", "stamp")}
+        form = self.choice(found.get("form"), "'form'", keys.FORMS)
+        return texts["key"], texts["name"] or TRACEPARENT, texts["stamp"], form
 
     def yes(self, node: Node | None, what: str) -> bool:
         """Return a truth value, False where it is left out or is none."""

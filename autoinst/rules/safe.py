@@ -103,13 +103,37 @@ def _c_field(kind: Any, field: Any, obj: Any, name: str) -> Any:
 
 
 def _of_instance(obj: Any, descriptor: Any, name: str) -> Any:
+    names = _names_of(obj, descriptor)
+    return _ABSENT if names is None else dict.get(names, name, _ABSENT)
+
+
+def _names_of(obj: Any, descriptor: Any) -> dict[str, Any] | None:
     if type(descriptor) is not GETSET and type(descriptor) is not MEMBER:
-        return _ABSENT
+        return None
     try:
-        names = type(descriptor).__get__(descriptor, obj, type(obj))
+        names: Any = type(descriptor).__get__(descriptor, obj, type(obj))
     except AttributeError:
-        return _ABSENT
-    return dict.get(names, name, _ABSENT) if issubclass(type(names), dict) else _ABSENT
+        return None
+    return names if issubclass(type(names), dict) else None
+
+
+def set_attribute(obj: Any, name: str, value: Any) -> None:
+    """Set attribute `name` of an object that is no class where that runs no code: in its dictionary, or a slot."""
+    cls = type(obj)
+    found = static_lookup(cls, name)
+    if type(found) is MEMBER:
+        MEMBER.__set__(found, obj, value)
+        return
+    names = None if issubclass(cls, type) else _names_of(obj, static_lookup(cls, "__dict__"))
+    if names is None or has_slot(type(found), "__set__"):
+        raise Unavailable(f"{name!r} of a {_name(cls)} cannot be set without running code")
+    dict.__setitem__(names, name, value)
+
+
+def is_plain_dict(obj: Any) -> bool:
+    """Return whether `obj` is a dictionary whose items are set without running code of the program."""
+    cls = type(obj)
+    return cls is dict or (issubclass(cls, dict) and type(static_lookup(cls, "__setitem__")) is C_SLOT)
 
 
 def unsafe_attribute(obj: Any, name: str) -> Any:

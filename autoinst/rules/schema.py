@@ -31,6 +31,7 @@ def schema() -> dict[str, Any]:
             "defaults": _object(keys.DEFAULTS),
             "keep": {**_object(keys.KEEP), "minProperties": 1},
             "check_in": _object(keys.CHECK_IN, required=["identifier"]),
+            "carry": _object(keys.CARRY, required=["into"]),
             "retention": _object(keys.RETENTION),
             "exporters": _exporters(),
             **{f"rule_{section}": _rule(section) for section in keys.SECTIONS},
@@ -57,7 +58,8 @@ def _exporters() -> dict[str, Any]:
 
 
 def _rule(section: str) -> dict[str, Any]:
-    found = _object(tuple(keys.rule_keys(section).values()), ["exception"] if section == keys.EXCEPTIONS else None)
+    needed = {keys.EXCEPTIONS: ["exception"], keys.CARRIES: ["carry"]}
+    found = _object(tuple(keys.rule_keys(section).values()), needed.get(section))
     # the forms of a target; that only one of them may be there is left to `autoinst check`
     found["anyOf"] = [{"required": [name]} for name in ("class", "function", "module", "subclass_of")]
     return found
@@ -104,6 +106,7 @@ def reference() -> str:
         _table("`keep`", keys.KEEP, with_sections=False),
         _table("`check_in`", keys.CHECK_IN, with_sections=False),
         _table("`payload`", keys.PAYLOAD, with_sections=False),
+        _table("`carry`", keys.CARRY, with_sections=False),
         _table("The long form of a value", keys.LONG_FORM, with_sections=False),
         _table("`retention`", keys.RETENTION, with_sections=False),
         *(_table(f"`exporters: {name}:`", table, with_sections=False) for name, table in keys.EXPORTERS.items()),

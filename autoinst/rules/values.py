@@ -19,6 +19,7 @@ FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?
 MAX_ALTERNATIVES = 20
 SINGLE = ("when", "title", "body", "exception")
 EARLY = ("when", "title", "body")  # needed before the call
+EXPRESSIONS = ("when", "exception", "into", "value")  # a literal would say nothing
 
 
 class ValueReader:
@@ -42,10 +43,13 @@ class ValueReader:
             for name, node in parser.entries(payload, keys.by_name(keys.PAYLOAD), "'payload'").items():
                 found[name] = self.field(parser, name, node, unsafe)
         self._tags(parser, entries.get("tags"), unsafe, found)
+        self._carry(parser, entries.get("carry"), unsafe, found)
         if section == keys.EXCEPTIONS and "exception" not in entries:
             parser.report(rule, "a rule of 'exceptions' needs 'exception'", 'write exception: "${...}"')
         if section == keys.ENRICH and not found:
             parser.report(rule, "a rule of 'enrich' needs 'payload' or 'tags'")
+        if section == keys.CARRIES and "carry" not in entries:
+            parser.report(rule, "a rule of 'carries' needs 'carry'", 'write carry: {into: "${...}"}')
         return {name: field for name, field in found.items() if field is not None}
 
     def _tags(self, parser: Parser, tags: Node | None, unsafe: bool, found: dict[str, Field | None]) -> None:
@@ -62,6 +66,23 @@ class ValueReader:
                 parser.report(key, f"duplicate key {quote(key.text)}")
             else:
                 found[name] = self.field(parser, name, node, unsafe)
+
+    def _carry(self, parser: Parser, carry: Node | None, unsafe: bool, found: dict[str, Field | None]) -> None:
+        if carry is None:
+            return
+        if carry.kind != "map":
+            parser.report(carry, f"'carry' must be a mapping, not {carry.describe()}", 'write {into: "${...}"}')
+            return
+        entries = parser.entries(carry, keys.by_name(keys.CARRY), "'carry'")
+        if "into" not in entries and not carry.has_unknown:
+            parser.report(carry, "'carry' needs 'into'", 'write {into: "${...}"}')
+        for name in ("into", "value"):
+            if name in entries:
+                found[name] = self.field(parser, name, entries[name], unsafe)
+        both = [field for name in ("into", "value") if (field := found.get(name)) is not None]
+        if any(field.at == "exit" for field in both):
+            for field in both:
+                field.at = "exit"
 
     def field(self, parser: Parser, name: str, node: Node, unsafe: bool) -> Field | None:
         """Return the value `node` as a field, None where it is wrong."""
@@ -109,7 +130,7 @@ class ValueReader:
             hint = "leave out 'at: enter'" if "at" in given else None
             parser.report(node, f"'{name}' reads '{min(late)}', which is not there before the call", hint)
             return None
-        if name in ("when", "exception") and source is None:
+        if name in EXPRESSIONS and source is None:
             parser.report(value, f"'{name}' must be an expression, not {value.describe()}", 'write "${...}"')
             return None
         return Field(source, literal, names, at, given.get("unit"), given.get("naive"))

@@ -88,6 +88,12 @@ def mix(seq: int) -> int:
     return seq ^ (seq >> 31)
 
 
+def event_span_id(of_job: bytes, index: int) -> bytes:
+    """Return the id of the span of event `index` of a job whose own span has the id `of_job` (8 bytes each)."""
+    number = mix((int.from_bytes(of_job, "big") + index + 1) & 0xFFFFFFFFFFFFFFFF)
+    return (number or 1).to_bytes(8, "big")
+
+
 def record_id(arena_uid: bytes, seq: int) -> str:
     """Return the 32-hex id of record `seq` of the arena with that 8-byte uid.
 

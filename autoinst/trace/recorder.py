@@ -38,7 +38,7 @@ MAX_ENV_VALUE = 200
 class Recorder:
     """What all transactions of this process share."""
 
-    __slots__ = ("config", "digest", "env_allowed", "ignored", "sanitizer", "settings", "spool")
+    __slots__ = ("carries", "config", "digest", "env_allowed", "ignored", "sanitizer", "settings", "spool")
 
     def __init__(self, config: Config, settings: Mapping[str, Any], digest: str = "") -> None:
         """Record under `config`; `settings` are those of the rules file, `digest` names the rules in force."""
@@ -51,6 +51,7 @@ class Recorder:
         self.settings = settings
         self.digest = digest
         self.ignored: tuple[str, ...] = tuple(settings.get("ignore") or ())
+        self.carries = settings.get("carry") is not False
         self.sanitizer = Sanitizer(settings.get("redact") or ())
         self.env_allowed = frozenset((*ENV_ALLOWED, *(settings.get("env") or ())))
 

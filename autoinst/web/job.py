@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autoinst.record import CSV_COLUMNS
+from autoinst.store import traces
 from autoinst.store.events import repeated, self_times, statement_text
 from autoinst.store.failures import fingerprint
 from autoinst.store.query import JobFilter
@@ -173,27 +174,11 @@ def notes(record: Record, took_ns: int) -> list[str]:
 
 
 def members(trace: list[Record]) -> list[Member]:
-    """Return a trace's jobs as a tree; a parent that is not known is the first job."""
+    """Return a trace's jobs as a tree."""
     begin = min(record.started_ns - int(max(record.queue_time_ms or 0.0, 0.0) * 1e6) for record in trace)
     end = max(record.started_ns + (record.duration_ns or 0) for record in trace)
     span = max(end - begin, 1)
-    by_span = {record.id[16:]: record for record in trace}
-    root = trace[0]
-    children: dict[str, list[Record]] = {}
-    for record in trace[1:]:
-        parent = by_span.get(record.parent_span_id or "", root)
-        children.setdefault(root.id if parent is record else parent.id, []).append(record)
-    out: list[Member] = []
-    waiting_ones = [(root, 0)]
-    seen = set()
-    while waiting_ones:
-        record, depth = waiting_ones.pop()
-        if record.id in seen:
-            continue
-        seen.add(record.id)
-        out.append(_member(record, depth, begin, span))
-        waiting_ones += [(child, depth + 1) for child in reversed(children.get(record.id, []))]
-    return out + [_member(record, 1, begin, span) for record in trace if record.id not in seen]
+    return [_member(record, depth, begin, span) for record, depth in traces.tree(trace)]
 
 
 def _member(record: Record, depth: int, begin: int, span: int) -> Member:

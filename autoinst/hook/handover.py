@@ -1,0 +1,118 @@
+"""Hands a job's trace on: writes `traceparent`, and the time, into what goes with a job that is put on a queue.
+
+It writes into dictionaries and objects only where that runs none of the program's code. A mapping of headers is never
+changed itself but exchanged for a copy. What cannot be written is Unavailable, with its reason: the job goes without.
+"""
+
+from __future__ import annotations
+
+import time
+
+from autoinst.rules.safe import Unavailable, attribute, is_plain_dict, name_of, set_attribute
+from autoinst.trace import traceparent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from typing import Any
+
+    from autoinst.trace.context import Node
+    from autoinst.trace.transaction import Transaction
+
+else:
+    from _collections import deque  # importing collections costs 2 ms
+
+MAX_SQS = 10  # attributes that a message of SQS may have
+REMEMBERED = 64
+
+_written: deque[str] = deque(maxlen=REMEMBERED)  # so that our own are known where a program uses its headers again
+
+
+class Handover:
+    """How one rule hands the trace on: `key`, `name`, `stamp` and `form` as in the rules file."""
+
+    __slots__ = ("form", "key", "name", "stamp")
+
+    def __init__(self, key: str | None, name: str, stamp: str | None, form: str) -> None:
+        """Take what the rule says."""
+        self.key = key
+        self.name = name
+        self.stamp = stamp
+        self.form = form
+
+    def write(self, into: Any, transaction: Transaction | None, node: Node | None) -> None:
+        """Write the trace of `node` (of `transaction`; None: there is no job) into `into`, or raise Unavailable."""
+        headers = self._headers(into)
+        given = None if headers is None else self._read(headers)
+        entries: dict[str, Any] = {self.name: chosen(given, transaction, node)}
+        if self.stamp is not None:
+            entries[self.stamp] = time.time_ns() // 1_000_000
+        self._put(into, headers, entries)
+
+    def copy(self, into: Any, value: Any) -> None:
+        """Write `value`, a traceparent that an earlier call was handed, or raise Unavailable; nothing if it is None."""
+        if value is None:
+            return
+        if traceparent.parse(value) is None:
+            raise Unavailable("no traceparent")
+        headers = self._headers(into)
+        self._put(into, headers, {self.name: value.decode("latin-1") if type(value) is bytes else value})
+
+    def _headers(self, into: Any) -> Any:
+        """Return the mapping, or the object, that has ours; None where it is to be made."""
+        if self.key is None:
+            return into
+        if is_plain_dict(into):
+            found = dict.get(into, self.key)
+        else:
+            try:
+                found = attribute(into, self.key)
+            except Unavailable:
+                found = None
+        if found is not None and not issubclass(type(found), dict):
+            raise Unavailable(f"{self.key!r} is a {name_of(found)}, not a dict")
+        return found
+
+    def _read(self, headers: Any) -> Any:
+        if issubclass(type(headers), dict):
+            found: Any = dict.get(headers, self.name)
+            return dict.get(found, "StringValue") if issubclass(type(found), dict) else found
+        try:
+            return attribute(headers, self.name)
+        except Unavailable:
+            return None
+
+    def _put(self, into: Any, headers: Any, entries: dict[str, Any]) -> None:
+        if self.form != "plain":
+            entries = {name: str(value) for name, value in entries.items()}
+        if self.form == "sqs":
+            if headers is not None and len(headers.keys() | entries.keys()) > MAX_SQS:
+                raise Unavailable(f"a message has {MAX_SQS} attributes at most")
+            entries = {name: {"DataType": "String", "StringValue": value} for name, value in entries.items()}
+        if self.key is not None:
+            copied = {} if headers is None else dict.copy(headers)
+            copied.update(entries)
+            entries = {self.key: copied}
+        if is_plain_dict(into):
+            into.update(entries)
+            return
+        if issubclass(type(into), dict):
+            raise Unavailable(f"setting an item of a {name_of(into)} would run code")
+        for name, value in entries.items():
+            set_attribute(into, name, value)
+
+
+def chosen(given: Any, transaction: Transaction | None, node: Node | None) -> str:
+    """Return the traceparent a job is to have: one that is `given` stays if it is of another tracer's trace.
+
+    A retry's is of the very trace of the job that puts it on its queue, and is renewed.
+    """
+    known = traceparent.parse(given)
+    if transaction is None or node is None:
+        found = traceparent.of_nothing() if known is None else given
+    elif known is not None and known[0] != (transaction.trace_id or transaction.id) and given not in _written:
+        return given  # type: ignore[no-any-return]  # text or bytes
+    else:
+        found = traceparent.of_node(transaction, node)
+    _written.append(found)
+    return found
