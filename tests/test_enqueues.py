@@ -244,7 +244,8 @@ def test_objects_are_written_to_without_running_their_code() -> None:
     assert before == {"a": 1}
     assert plain.headers.keys() == {"a", "traceparent"}
     assert type(plain.headers) is dict
-    for wrong in (Property(), Picky(), MappingProxyType({}), 7, "text", None, int, SimpleNamespace(headers=[1])):
+    values: list[Any] = [Property(), Picky(), MappingProxyType({}), 7, "text", None, int, SimpleNamespace(headers=[1])]
+    for wrong in values:
         with pytest.raises(Unavailable):
             hand.write(wrong, None, None)
     assert Picky() == {}
