@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import time
 
 import pytest
 
+from autoinst.record import rfc3339
 from autoinst.rules.crontab import Crontab
+from autoinst.store.check_ins import Seen, standing
+from autoinst.store.sqlite import Store
+from tests.agents import eventually
+from tests.exported import job
+from tests.harness import Program
+from tests.launching import AUTOINST, environment
 from tests.test_export_settings import settings
 
 pytestmark = pytest.mark.once
@@ -127,3 +136,91 @@ def test_a_rule_with_a_check_in_keeps_all_its_jobs(tmp_path):
     text = "version: 1\njobs: [{function: a.f, check_in: a, keep: {ok: 0.5}}]\n"
     _, problems = settings(tmp_path, text)
     assert problems == ["2:43: of a rule with 'check_in' all jobs are kept (leave out 'keep')"]
+
+
+NOON = ns("2026-11-28T12:00:00+00:00")
+HOUR = 3600 * 10**9
+NIGHTLY = {"type": "cron", "schedule": "0 3 * * *", "timezone": "UTC", "every": None, "grace": 600.0}
+HOURLY = {"type": "heartbeat", "schedule": None, "timezone": "UTC", "every": 3600.0, "grace": 600.0}
+EVERY_MINUTE = NIGHTLY | {"schedule": "* * * * *"}
+DUE = ns("2026-11-28T03:00:00+00:00")
+
+
+def state(rule, now, seen=None, flying=()):
+    known = {} if seen is None else {"it": seen}
+    [found] = standing({"it": rule}, known, flying, now)
+    return found.state, found.due_ns
+
+
+@pytest.mark.parametrize(
+    ("rule", "now", "seen", "expected"),
+    [
+        (NIGHTLY, NOON, None, ("unseen", DUE)),
+        (NIGHTLY, NOON, Seen(NOON - HOUR, None, None, None, None), ("unseen", DUE)),  # expected since after it was due
+        (NIGHTLY, NOON, Seen(DUE - HOUR, None, None, None, None), ("missed", DUE)),
+        (NIGHTLY, NOON, Seen(0, DUE + 5, DUE + 9, "ok", "a"), ("ok", DUE)),
+        (NIGHTLY, NOON, Seen(0, DUE - 15 * 10**9, DUE, "ok", "a"), ("ok", DUE)),  # another clock
+        (NIGHTLY, NOON, Seen(0, DUE + 5, DUE - HOUR, "error", "a"), ("failed", DUE)),
+        (NIGHTLY, NOON, Seen(0, DUE - HOUR, DUE - HOUR, "ok", "a"), ("missed", DUE)),
+        (NIGHTLY, DUE + 60 * 10**9, Seen(0, DUE - 25 * HOUR, DUE - HOUR, "ok", "a"), ("missed", DUE - 24 * HOUR)),
+        (NIGHTLY, DUE + 60 * 10**9, Seen(0, DUE - HOUR, DUE, "ok", "a"), ("late", DUE)),
+        (EVERY_MINUTE, NOON, Seen(0, NOON - 10 * 60 * 10**9, NOON, "ok", "a"), ("late", NOON)),
+        (EVERY_MINUTE, NOON, Seen(0, NOON - HOUR, NOON, "ok", "a"), ("missed", NOON - 600 * 10**9)),
+        (HOURLY, NOON, Seen(NOON - 30 * 60 * 10**9, None, None, None, None), ("unseen", None)),
+        (HOURLY, NOON, Seen(NOON - 2 * HOUR, None, None, None, None), ("missed", NOON - HOUR)),
+        (HOURLY, NOON, Seen(0, NOON - 65 * 60 * 10**9, NOON, "ok", "a"), ("late", NOON - 5 * 60 * 10**9)),
+        (HOURLY, NOON, Seen(0, NOON - 2 * HOUR, NOON, "ok", "a"), ("missed", NOON - HOUR)),
+        (HOURLY, NOON, Seen(0, NOON - HOUR // 2, NOON, "ok", "a"), ("ok", None)),
+        (HOURLY | {"every": None}, NOON, Seen(0, 5, 6, "ok", "a"), ("ok", None)),
+    ],
+)
+def test_how_a_check_in_stands(rule, now, seen, expected):
+    assert state(rule, now, seen) == expected
+
+
+def test_a_job_that_runs_has_begun():
+    seen = Seen(0, DUE - HOUR, DUE - HOUR, "ok", "a")
+    flying = job(1, "running", started_ns=DUE + 5, tags={"check_in.cron": "it"})
+    assert state(NIGHTLY, NOON, seen, [flying]) == ("running", DUE)
+
+
+def test_the_store_knows_the_job_that_began_last(tmp_path):
+    with Store(str(tmp_path / "store.sqlite3")) as store:
+        with store.transaction():
+            store.expect_check_ins(["nightly", "never"])
+        first, second, third = (
+            job(n, "error" if n == 2 else "ok", tags={"check_in.cron": "nightly"}) for n in (1, 2, 3)
+        )
+        with store.transaction():
+            store.insert([second])
+        with store.transaction():
+            store.insert([first, job(9)])
+        found = store.check_ins()
+        assert found["nightly"][1:] == (
+            second.started_ns,
+            first.started_ns + (first.duration_ns or 0),
+            "error",
+            second.id,
+        )
+        assert found["never"][1:] == (None, None, None, None)
+        with store.transaction():
+            store.insert([third])
+        assert store.check_ins()["nightly"].status == "ok"
+
+
+def test_doctor_tells_of_a_check_in_that_was_missed(tmp_path):
+    program = Program(tmp_path)
+    text = "version: 1\njobs: [{function: work.job, check_in: {identifier: often, every: 1s, grace: 1s}}]\n"
+    program.write("rules.yaml", text)
+    program.write("work.py", "def job():\n    pass\n")
+    program.run("-c", "import work; work.job()")
+    with Store(str(program.home / "store.sqlite3"), readonly=True) as store:
+        began = store.check_ins()["often"].started_ns or 0
+    eventually(lambda: time.time_ns() > began + 3 * 10**9)
+    variables = environment(program.home, AUTOINST_RULES=str(tmp_path / "rules.yaml"))
+    done = subprocess.run([AUTOINST, "doctor"], env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    due = rfc3339(began + 10**9)
+    assert f"check-in often was missed: it was due at {due}, and it began last at {rfc3339(began)}" in done.stdout
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("often")]
+    assert line.split()[:3] == ["often", "cron", "missed"]

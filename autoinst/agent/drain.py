@@ -25,6 +25,8 @@ from autoinst.store.reader import CorruptStoreError
 from autoinst.store.sqlite import open_repaired, set_aside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from autoinst.agent.intake import Taken
     from autoinst.spool.owner import Machine
     from autoinst.store.retention import Forgotten, Limits
@@ -142,6 +144,12 @@ class Drain:
         if self.store is None:
             raise HomeError(f"{self.home}: forget() without having acquired the lead")
         return self.store.forget(limits, time.time_ns(), self._intake.uids(), batches=batches)
+
+    def expect_check_ins(self, identifiers: Iterable[str]) -> None:
+        """Remember from when on check-ins are expected; raises StoreError."""
+        if self.store is not None and identifiers:
+            with self.store.transaction():
+                self.store.expect_check_ins(identifiers)
 
     def living(self, since_ns: int) -> bool:
         """Return whether the owner of any arena was seen to live since then (ns since the epoch)."""

@@ -161,7 +161,9 @@ class Agent:
             self.journal.warning("the clock was set by %+.0f s: nothing is removed for a day", step)
             self._forget_at = time.monotonic() + DAY
             return
-        self._limits, _ = limits_in_force()  # the rules file may have changed
+        settings = load_cached(configuration.from_environ()).settings  # the rules file may have changed
+        self._limits, _ = limits(os.environ, settings)
+        self._drain.expect_check_ins(settings.get("check_ins") or ())
         found = self._drain.forget(self._limits, batches=FORGET_BATCHES)
         if found.jobs:
             self.journal.info("removed %d jobs beyond the limits", found.jobs)

@@ -76,7 +76,9 @@ def drain_and_forget(drain: Drain) -> None:
     counts = drain.run_dry()
     killed = f", {counts.killed} of them killed" if counts.killed else ""
     message(f"{counts.stored} job(s) stored{killed}")
-    kept, problems = limits(os.environ, load_cached(from_environ()).settings)
+    settings = load_cached(from_environ()).settings
+    drain.expect_check_ins(settings.get("check_ins") or ())
+    kept, problems = limits(os.environ, settings)
     for problem in problems:
         message(problem)
     forgotten = drain.forget(kept)

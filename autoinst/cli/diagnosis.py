@@ -17,6 +17,7 @@ from autoinst.agent.launch import NOT_STARTED
 from autoinst.agent.lead import leader
 from autoinst.agent.limits import limits
 from autoinst.agent.sharing import sharing_problem
+from autoinst.cli.check_ins import check_ins
 from autoinst.cli.exporters import exporters
 from autoinst.cli.reading import Home, owner_of, user_name
 from autoinst.config import OFF_WORDS, boot_folder
@@ -71,7 +72,7 @@ def diagnose(config: Config) -> dict[str, Any]:
         "rules": rules_facts(config, rules, loader, attention),
     }
     store: dict[str, Any] = {"path": config.store, "exists": os.path.isfile(config.store), "bytes": size(config.store)}
-    out["exporters"] = {"feeds": [], "parked": []}
+    out |= {"exporters": {"feeds": [], "parked": []}, "check_ins": []}
     out |= {"store": store, "processes": [], "rule_statuses": [], "counted": [], "left_out": 0, "problems": []}
     try:
         with Home(config) as home:
@@ -79,6 +80,7 @@ def diagnose(config: Config) -> dict[str, Any]:
             if home.store is not None:
                 store |= {"exists": True, "bytes": size(config.store), "jobs": home.store.count()}
                 out |= store_facts(home.store, rules, attention)
+            out["check_ins"] = check_ins(rules, home.store, home.flying, attention)
             out["exporters"] = exporters(config.home, rules, home.store, attention)
     except AutoinstError as error:
         attention.append(str(error))

@@ -6,6 +6,7 @@ import datetime as dt
 import time
 from typing import TYPE_CHECKING, Any
 
+from autoinst.cli.check_ins import print_check_ins
 from autoinst.cli.diagnosis import diagnose
 from autoinst.cli.exporters import print_exporters
 from autoinst.cli.output import Column, Output
@@ -62,6 +63,8 @@ def print_diagnosis(out: Output, found: dict[str, Any]) -> None:
     out.line()
     print_rules(out, found)
     print_processes(out, found["processes"])
+    began = [nanoseconds(each["started_at"]) if each["started_at"] else None for each in found["check_ins"]]
+    print_check_ins(out, found["check_ins"], began)
     print_exporters(out, found["exporters"])
     if found["counted"]:
         out.line()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from autoinst.store import check_ins
 from autoinst.store.attempts import Attempts
 from autoinst.store.events import EventTotals
 from autoinst.store.failures import Failures
@@ -85,6 +86,7 @@ class Inserter:
                 error = self.failures.number(record.exception, action, record.started_ns, bytes.fromhex(record.id))
             if record.tags:
                 self.attempts.note(record)
+                check_ins.note(self._con, record)
             rows.append(to_row(record, self._names, process, error))
             extras.append((record, message))
         found = self._con.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job'").fetchone()

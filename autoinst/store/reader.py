@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from autoinst.errors import StoreError
 from autoinst.record import INT64_MAX
 from autoinst.spool.tail import is_id
-from autoinst.store import feeds, incidents, lookup, query, totals
+from autoinst.store import check_ins, feeds, incidents, lookup, query, totals
 from autoinst.store.processes import Processes
 from autoinst.store.records import Names
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from autoinst.record import Record
+    from autoinst.store.check_ins import Seen
     from autoinst.store.events import Statement
     from autoinst.store.failures import ErrorGroup
     from autoinst.store.feeds import Feed, Parked
@@ -247,6 +248,11 @@ class Reader:
         """Return when a process was last known alive, ns since the epoch."""
         with self._errors():
             return self._processes.last_seen(process_uid)
+
+    def check_ins(self) -> dict[str, Seen]:
+        """Return by identifier when the jobs of check-ins ran last."""
+        with self._errors():
+            return check_ins.seen(self._con)
 
     def suspects(self) -> dict[bytes, tuple[int, int]]:
         """Return what `set_suspects` kept."""

@@ -1,6 +1,7 @@
 """Totals per action and queue by 1, 10 and 60 minutes: exact counts, and histograms of durations and queue times.
 
-`overall` has the same for all of them together, so that a chart reads few rows, and `release_hour` per revision.
+`overall` has the same for all of them together, so that a chart reads few rows, `release_hour` per revision, and
+`total` of all time, for counters that must never fall.
 
 A job is counted in the minute it started in, as `--since` and the lists have it. Killed jobs are counted but not
 timed, so taking one back when its real end turns up leaves every other number right.
@@ -174,6 +175,10 @@ class Rollups:
                 _cell(together, (size, at)).add(cell)
         self.store("overall", "minutes, at", together)
         self.store("release_hour", "at, revision, action", releases)
+        total: dict[Key, Cell] = {}
+        for (_, action, queue), cell in minutes.items():
+            _cell(total, (action, queue)).add(cell)
+        self.store("total", "action, queue", total)
 
     def store(self, table: str, keys: str, cells: dict[Key, Cell]) -> None:
         """Add `cells` to the rows of `table` that have the same `keys`."""
@@ -215,6 +220,14 @@ def fill(con: sqlite3.Connection) -> None:
                 _cell(ten, (row[0] // LEVELS["ten"], row[1], row[2])).add(cell)
     rollups.store("ten", "at, action, queue", ten)
     rollups.store("overall", "minutes, at", together)
+
+
+def fill_total(con: sqlite3.Connection) -> None:
+    """Make `total` from the hours there are, within the transaction in progress."""
+    total: dict[Key, Cell] = {}
+    for row in con.execute(f"SELECT {COLUMNS} FROM hour"):  # noqa: S608
+        _cell(total, (row[1], row[2])).add(cell_of(row[KEYS:]))
+    Rollups(con).store("total", "action, queue", total)
 
 
 def _cell(cells: dict[Key, Cell], key: Key) -> Cell:

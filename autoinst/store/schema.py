@@ -134,7 +134,31 @@ CREATE TABLE parked(
   feed TEXT, n INTEGER, at INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(feed, n)) WITHOUT ROWID;
 """
 
+# When the jobs of check-ins ran last (`since`: from when on they are expected). `total` are the totals of all time,
+# which retention leaves alone, so that counters made of them never fall. What people are told by webhooks, and of
+# which errors they have been told, see store/notices.py.
+_VERSION_6 = """
+CREATE TABLE check_in(
+  identifier TEXT PRIMARY KEY, since INTEGER NOT NULL, started INTEGER, finished INTEGER, status INTEGER, job BLOB)
+  WITHOUT ROWID;
+
+CREATE TABLE total(
+  action INTEGER, queue INTEGER, ok INTEGER NOT NULL, error INTEGER NOT NULL, ignored INTEGER NOT NULL,
+  killed INTEGER NOT NULL, counted INTEGER NOT NULL, counted_errors INTEGER NOT NULL, sum INTEGER NOT NULL,
+  max INTEGER NOT NULL, durations BLOB NOT NULL, queue_sum INTEGER NOT NULL, queue_times BLOB NOT NULL,
+  left_out INTEGER NOT NULL,
+  PRIMARY KEY(action, queue)) WITHOUT ROWID;
+
+CREATE TABLE notice(
+  n INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, subject TEXT NOT NULL, at INTEGER NOT NULL,
+  data TEXT NOT NULL);
+CREATE INDEX notice_by_subject ON notice(kind, subject, at);
+CREATE TABLE error_told(
+  fingerprint BLOB, revision INTEGER, at INTEGER NOT NULL, PRIMARY KEY(fingerprint, revision)) WITHOUT ROWID;
+"""
+
 # The script at index i brings a database of PRAGMA user_version i to version i + 1.
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 VERSION = len(MIGRATIONS)
 WITH_LEVELS = 3  # the first version that has the tables `ten` and `overall`
+WITH_TOTAL = 6  # the first that has `total`

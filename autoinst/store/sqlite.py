@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from autoinst.config import SHARED_FILE, is_shared, share_file
 from autoinst.errors import StoreError
-from autoinst.store import feeds, incidents, overflow, rollups, schema
+from autoinst.store import check_ins, feeds, incidents, overflow, rollups, schema
 from autoinst.store.insert import Inserted, Inserter
 from autoinst.store.leftout import LeftOut
 from autoinst.store.reader import CorruptStoreError, OutdatedStoreError, Reader, told_as_store_errors
@@ -148,6 +148,10 @@ class Store(Reader):
             " DO UPDATE SET count = count + excluded.count, last = excluded.last",
             (kind, detail, count, now, now),
         )
+
+    def expect_check_ins(self, identifiers: Iterable[str]) -> None:
+        """Remember from when on check-ins are expected, those that are not known yet."""
+        check_ins.expect(self._con, identifiers, time.time_ns())
 
     def set_suspects(self, suspects: dict[bytes, tuple[int, int]]) -> None:
         """Keep (checksum, since) of the arenas under suspicion, for the next process that looks."""
@@ -297,6 +301,8 @@ def _migrate(con: sqlite3.Connection) -> None:
                 con.execute(statement)
         if 0 < version < schema.WITH_LEVELS:
             rollups.fill(con)
+        if 0 < version < schema.WITH_TOTAL:
+            rollups.fill_total(con)
         con.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         con.execute(f"PRAGMA user_version = {schema.VERSION}")
         con.execute("COMMIT")
