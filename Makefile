@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format check-once lock bench kill transparency clean
+.PHONY: help demo test test-all lint format check-once lock bench kill transparency docs clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,10 @@ kill: $(READY) ## Kill processes, damage files and flood the spool on every Pyth
 transparency: $(READY) ## Compare programs with and without autoinst, CPython's own tests on every Python found among them
 	$(BIN)/python -m pytest tests/test_sitecustomize.py tests/test_run.py tests/test_transparency.py
 	$(BIN)/python benchmarks/cpython_tests.py --fetch
+
+docs: $(READY) ## Make a web site of docs/ in build/docs
+	$(BIN)/python scripts/environments.py docs
+	.venvs/docs/bin/sphinx-build -W --keep-going -q -b html docs build/docs
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venvs .pythons .pythons.built build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

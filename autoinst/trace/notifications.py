@@ -36,9 +36,9 @@ WATCHED = sys.version_info >= (3, 15)  # there jobs end in callbacks of sys.moni
 class instrument:  # noqa: N801  # a context manager reads as a verb
     """Emit notification `name` around a block: `with instrument("query.sql", title="SELECT", body=sql): ...`.
 
-    A `perform_job*` notification's payload has class (or class_), method, queue, queue_time (ms), attempts, job_id,
-    args, kwargs; other notifications' `title` and `body` are shown with the event. The payload is also passed to
-    subscribers, and entering the block returns it. The block's exceptions pass unchanged.
+    A `perform_job*` notification's payload has class (as a keyword `class_`), method, queue, queue_time (ms), attempts,
+    job_id, args, kwargs; other notifications' `title` and `body` are shown with the event. The payload is also passed
+    to subscribers, and entering the block returns it. The block's exceptions pass unchanged.
     """
 
     __slots__ = ("_node", "_started", "name", "payload")
