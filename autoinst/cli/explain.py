@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from autoinst.config import Config
     from autoinst.rules.explain import Explanation, Verdict
-    from autoinst.rules.model import Rule, RuleSet
+    from autoinst.rules.model import Field, Rule, RuleSet
 
 MARKS = {ACTS: ("✓", "+", "green"), SOMETIMES: ("◐", "~", "yellow"), LEFT_OUT: ("○", "-", "dim")}
 
@@ -99,7 +99,7 @@ def facts(found: Explanation, running: dict[str, dict[str, Any]]) -> dict[str, A
 
 def action(found: Explanation, rule: Rule) -> str | None:
     """Return the action of the records that `rule` opens, None where each call decides or there is none."""
-    if rule.kind != "job" or not {"class", "method", "action"}.isdisjoint(rule.fields):
+    if rule.kind != "job" or rule.wraps is not None or not {"class", "method", "action"}.isdisjoint(rule.fields):
         return None
     return found.action
 
@@ -153,16 +153,23 @@ def decision(found: Explanation, verdict: Verdict) -> str:
     rule = verdict.rule
     name = action(found, rule)
     text = DOES[rule.kind]
+    if rule.wraps is not None:
+        text = f"opens a transaction for each call of {wrapped(rule.wraps)}"
     if name is not None:
         text += f", {name} in {rule.namespace}"
     elif rule.kind in ("event", "enqueue"):
         text += f", {rule.name}"
-    fields = [key for key in rule.fields if key not in ("exception", "into", "value")]
+    fields = [key for key in rule.fields if key not in ("exception", "into", "value", "wraps")]
     if fields:
         text += f"; with {', '.join(fields)}"
     if verdict.decision == SOMETIMES:
         text += f"; only {verdict.why}"
     return text
+
+
+def wrapped(wraps: Field) -> str:
+    """Return in words what a rule's `wraps` says."""
+    return "what it returns" if wraps.at == "exit" else f"its argument {wraps.names[0]}"
 
 
 def in_words(row: dict[str, Any]) -> str:

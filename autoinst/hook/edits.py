@@ -20,7 +20,7 @@ from autoinst.hook.registry import is_on_its_way
 from autoinst.hook.rewrite import wrap
 from autoinst.hook.target import Site
 from autoinst.rules.cache import load, signature
-from autoinst.rules.match import matches
+from autoinst.rules.match import is_handed, matches
 from autoinst.rules.requires import package_folder
 from autoinst.trace import recorder
 from autoinst.trace.exceptions import module_names, traceback_of
@@ -162,6 +162,8 @@ class Edits:
     def _change_site(self, registry: Registry, site: Site, states: list[RuleState]) -> None:
         """Let the calls of `site` be under the rules of `states`, and renew the functions it has."""
         site.take(registry, states)
+        if not states and any(is_handed(name) for _, name in site.names):
+            return  # no name leads to it if such a rule comes again
         for function in () if site.in_place else live.functions_of_site(site):
             # It costs less than handing on, and nothing where no rule is left.
             renewed = site.code

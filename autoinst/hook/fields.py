@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoinst.hook.trampoline import ALL_ARGS, ALL_KWARGS
 from autoinst.rules.expressions import Unavailable, compile_field, duration_ns, time_ns
 from autoinst.trace import traceparent
 from autoinst.trace.payload import MAX_ATTEMPTS, MAX_JOB_ID, MAX_LABEL, spell_out_method
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 AT_EXIT = ("result", "exception")
 MAX_UNAVAILABLE = 100  # (rule, field) pairs whose reasons are kept
+WHOLE = {"args": ALL_ARGS, "kwargs": ALL_KWARGS}
 EVENT_FIELDS = ("title", "body", "when")
 
 
@@ -39,18 +41,20 @@ class Fields:
         free = frozenset(parameters.free) - known
         known |= free
         names = [parameters.first] if target.reads_self and parameters.first else []
-        for field in rule.fields.values():
+        fields = {key: field for key, field in rule.fields.items() if key != "wraps"}
+        for field in fields.values():
             names.extend(name for name in field.names if name in known and name not in names)
-        self.names = tuple(names)
+        # The rule cannot know what a callable that is handed over calls its parameters.
+        self.names = tuple(names if rule.wraps is None else [WHOLE.get(name, name) for name in names])
         self.where = rule.where
         self._unavailable = unavailable
         self._readers: dict[str, Reader] = {}
         self.at_enter: list[Reader] = []
         self.at_exit: list[Reader] = []
-        for key, field in rule.fields.items():
+        for key, field in fields.items():
             late = field.at == "exit"
             # A name the function has not makes that alternative of the field unavailable, with its reason.
-            reader = (key, compile_field(field, (*self.names, *AT_EXIT) if late else self.names, free), field)
+            reader = (key, compile_field(field, (*names, *AT_EXIT) if late else tuple(names), free), field)
             self._readers[key] = reader
             if key not in EVENT_FIELDS:
                 (self.at_exit if late else self.at_enter).append(reader)

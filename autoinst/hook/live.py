@@ -14,6 +14,7 @@ from autoinst.hook.place import find
 from autoinst.hook.rewrite import functions
 from autoinst.hook.target import Site
 from autoinst.hook.trampoline import probe_of
+from autoinst.rules.match import is_handed
 from autoinst.rules.safe import attribute_or_none
 from autoinst.trace.context import class_dict, class_module, class_name, class_qualname
 
@@ -77,8 +78,8 @@ def patch_missing(
 class Patcher:
     """Gives functions of one loaded module their probes."""
 
-    def __init__(self, registry: Registry, module: ModuleType, name: str, alias: str | None = None) -> None:
-        """Patch functions of `module`, called `name`, or also `alias`, by rules."""
+    def __init__(self, registry: Registry, module: ModuleType | None, name: str, alias: str | None = None) -> None:
+        """Patch functions of `module`, called `name`, or also `alias`, by rules; globs need the module."""
         self.registry = registry
         self.module = module
         self.name = name
@@ -92,9 +93,9 @@ class Patcher:
         """Patch every function of the module's own that `pattern` means."""
         from autoinst.rules.match import matches_qualname
 
-        if self._functions is None:
+        if self._functions is None and self.module is not None:
             self._functions = functions_of(self.module)
-        for qualname, function in self._functions:
+        for qualname, function in self._functions or ():
             if matches_qualname(pattern, qualname):
                 if type(function) is FunctionType:
                     self.patch(state, qualname, function)
@@ -105,6 +106,11 @@ class Patcher:
         """Patch `function`, which the rule of `state` reaches as `qualname`, unless it has its probes already."""
         code = function.__code__
         probe = self.registry.choice.probe_of(code)
+        given = is_handed(qualname)
+        if given and self.registry.choice.monitor is not None and not _is_known(function, probe):
+            # What is watched is the code, and all that a decorator has made may have the same.
+            function.__code__ = code = code.replace()
+            probe = None
         if probe is not None:
             site = getattr(probe, "site", None)
             if site is not None and qualname not in {other for _, other in site.names}:
@@ -119,7 +125,7 @@ class Patcher:
         if not isinstance(module, str):
             module = name
         real = function.__qualname__
-        own_name = module == "__main__" or module not in sys.modules or "<" in real
+        own_name = not given and (module == "__main__" or module not in sys.modules or "<" in real)
         label = (name, qualname) if own_name else (module, real)
         names: tuple[tuple[str, str], ...] = (label,) if label == (name, qualname) else (label, (name, qualname))
         if self.alias is not None:
@@ -136,6 +142,8 @@ class Patcher:
     def _also(self, site: Site, qualname: str, function: FunctionType) -> None:
         """Give `function`, which has the probes of `site`, those of the rules that mean it as `qualname` too."""
         names = (*site.names, (self.name, qualname))
+        if is_handed(qualname):  # a decorator's closure is called after the function inside
+            names = ((function.__module__, function.__qualname__), *names)
         states = self.registry.choose(names, None, self._known)
         if states != site.states:
             again = Site(names, site.code, site.runtime_module)
@@ -144,6 +152,12 @@ class Patcher:
             if new is not function.__code__:
                 function.__code__ = new
             again.functions = [*site.functions, reference(function)]
+
+
+def _is_known(function: FunctionType, probe: Any) -> bool:
+    """Return whether `probe` is one of this very function, and not of others with the same code."""
+    site = getattr(probe, "site", None)
+    return site is not None and any(known() is function for known in site.functions)
 
 
 def decorators_in(file: str, known: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:

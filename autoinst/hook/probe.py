@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 from autoinst.spool import layout
 from autoinst.trace import faults, notifications
-from autoinst.trace.context import MOVED, Node, current, resume, suspend
+from autoinst.trace.context import MOVED, current, resume, suspend
 from autoinst.trace.events import begin_event, end_event
 from autoinst.trace.payload import Pending
 from autoinst.trace.run import Kind, Run, start
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from autoinst.hook.registry import Registry, RuleState
     from autoinst.hook.target import Site, Target
     from autoinst.rules.model import Rule
+    from autoinst.trace.context import Node
 
 _clock = time.monotonic_ns
 _current = current.get
 _subscribers = notifications.subscribers
 MAX_KINDS = 1_000  # actions of one probe kept packed: a method may be that of many classes
+HANDS = "hands"
 STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses by a running worker
 
 
@@ -78,17 +80,20 @@ class Probe:
         self.rule = state.rule
         self.target = target
         self.name = state.rule.name
-        if state.rule.fields:
-            # Imported with the first rule that needs it: expressions cost a start-up half a millisecond.
-            from autoinst.hook.fields import Fields
-
-            self.fields: Fields = Fields(state.rule, target, registry.unavailable)
-        else:
-            self.fields = NoFields(target)  # type: ignore[assignment]  # what is asked where there are none
+        self.fields = self.read()
         is_conditional = target.base is not None or self.fields.when is not None
         self.gate: Callable[[Probe, tuple[Any, ...]], Node | None] | None = conditional if is_conditional else None
         self.successors: tuple[Probe, ...] = ()
         self.site = site
+
+    def read(self) -> Fields:
+        """Return what the rule reads of a call."""
+        if not self.rule.fields:
+            return NoFields(self.target)  # type: ignore[return-value]  # what is asked where there are none
+        # Imported with the first rule that needs it: expressions cost a start-up half a millisecond.
+        from autoinst.hook.fields import Fields
+
+        return Fields(self.rule, self.target, self.registry.unavailable)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle (by value, as cloudpickle does with functions) as something inert that needs no autoinst."""
@@ -359,62 +364,24 @@ class ExceptionProbe(Probe):
         end_other(node, result, exception)
 
 
-class EnrichProbe(Probe):
-    """Sets fields of the transaction in progress from a nested call."""
-
-    __slots__ = ()
-
-    def begin(self, values: tuple[Any, ...]) -> Node | None:
-        """Set the fields read at the start; a call whose fields are read at the end is watched to its end."""
-        node = current.get()
-        if node is None or owner(node).closed or owner(node).foreign():
-            return None
-        transaction = owner(node)
-        if self.fields.at_enter:
-            self.fields.apply(transaction, self.fields.at_enter, values)
-            transaction.amend()
-        if not self.fields.at_exit:
-            return None
-        return _Watch(transaction, values)
-
-    def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
-        """Set the fields read at the end."""
-        if not isinstance(node, _Watch):
-            end_other(node, result, exception)
-        elif node.transaction is not None:
-            self.fields.apply(node.transaction, self.fields.at_exit, (*node.values, result, exception))
-            node.transaction.amend()
-
-    def suspend(self, node: Node | None) -> None:
-        """Leave the context, which a watched call is not in, only for what another probe opened."""
-        if not isinstance(node, _Watch):
-            super().suspend(node)
-
-    def resume(self, node: Node | None) -> None:
-        """Come back into the context, which a watched call is not in, only for what another probe opened."""
-        if not isinstance(node, _Watch):
-            super().resume(node)
-
-
-class _Watch(Node):
-    """A call of an `enrich` rule in progress; it is never the context's current node."""
-
-    __slots__ = ("values",)
-
-    def __init__(self, transaction: Transaction, values: tuple[Any, ...]) -> None:
-        self.transaction = transaction
-        self.values = values
-        self.event = -1
-        self.token = None
-
-
 def probe_class(kind: str) -> type[Probe]:
-    """Return the class of probes for rules of `kind`."""
+    """Return the class of probes for rules of `kind`, or for those with `wraps` where something is handed over."""
     found = PROBES.get(kind)
     if found is None:
-        from autoinst.hook import enqueue  # with the first rule that needs it
+        # Loaded with the first rule that needs it.
+        if kind == "enrich":
+            from autoinst.hook import enrich
 
-        found = PROBES[kind] = {"enqueue": enqueue.EnqueueProbe, "carry": enqueue.CarryProbe}[kind]
+            found = enrich.EnrichProbe
+        elif kind == HANDS:
+            from autoinst.hook import handing
+
+            found = handing.HandingProbe
+        else:
+            from autoinst.hook import enqueue
+
+            found = {"enqueue": enqueue.EnqueueProbe, "carry": enqueue.CarryProbe}[kind]
+        PROBES[kind] = found
     return found
 
 
@@ -422,7 +389,6 @@ PROBES: dict[str, type[Probe]] = {
     "job": JobProbe,
     "event": EventProbe,
     "exception": ExceptionProbe,
-    "enrich": EnrichProbe,
 }
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from autoinst import config as configuration
 from autoinst.hook import carry
 from autoinst.hook.mechanism import Choice
-from autoinst.rules.match import OPENING_KINDS, PROPERTY, inheritor, module_patterns, refusal, shadowed
+from autoinst.rules.match import PROPERTY, inheritor, is_handed, module_patterns, opens, refusal, shadowed
 from autoinst.rules.requires import package_folder
 from autoinst.rules.requires import unmet as unmet_requirement
 from autoinst.trace import faults, recorder
@@ -181,27 +181,30 @@ class Registry:
 
     def probes_of(self, site: Site, states: list[RuleState]) -> list[Probe]:
         """Return new probes for `site`, one for each of `states`; `wrap` puts them into code."""
-        from autoinst.hook.probe import probe_class
+        from autoinst.hook.probe import HANDS, probe_class
         from autoinst.hook.target import Target
 
         probes: list[Probe] = []
+        is_given = any(is_handed(name) for _, name in site.names)
         earlier: list[Target] = []  # of rules that open something, which they do on some calls only if others follow
         for state in states:
             rule = state.rule
             if rule.kind == "job" and not self._carries:
                 self._carries = True
                 carry.install(self.choice)
-            opens = rule.kind in OPENING_KINDS
-            base = None if rule.subclass_of is None else (rule.subclass_of,)
+            does_open = opens(rule, site.names)
+            hands = rule.wraps is not None
+            base = None if rule.subclass_of is None or (hands and is_given) else (rule.subclass_of,)
             target = Target(site.module, site.qualname, site.code, site.runtime_module, base)
             heir = inheritor(rule, site.names) if target.reads_self else None
             if heir is not None:
                 target.base = (*(target.base or ()), heir)
-            if opens and earlier:
+            if does_open and earlier:
                 target.base, target.earlier = target.base or (), tuple(earlier)
-            if opens:
+            if does_open:
                 earlier.append(target)
-            probes.append(probe_class(rule.kind)(self, state, target, site))
+            kind = HANDS if hands and not is_given else rule.kind
+            probes.append(probe_class(kind)(self, state, target, site))
         site.states = states
         return probes
 

@@ -33,6 +33,7 @@ HELPER = "@autoinst.helper."
 INLINED = "__autoinst_probe__"  # where a class among an inlined function's constants has its probe
 PROBE_METHODS = ("enter", "exit", "error", "suspend", "resume", "first")
 MAX_TEMPLATES = 512
+ALL_ARGS, ALL_KWARGS = "*args", "**kwargs"  # what rules call `args` and `kwargs`, whatever parameters are called
 
 # In the bodies: `$V` are the values for the probe, `$C` the original's arguments, `@name` the probe's bound methods,
 # `@trim` a helper: all are constants, so that the code's names stay the original's. What must not live longer than in
@@ -176,11 +177,11 @@ class Parameters:
         """Return the expression that gives a rule's `name`: a parameter, or all arguments as `args` or `kwargs`."""
         if name in self.names:
             return name
-        if name == "args":
+        if name in ("args", ALL_ARGS):
             given = self.positional[1:] if self.first else self.positional
             stars = (f"*{self.var_positional}",) if self.var_positional else ()
             return f"({''.join(f'{item}, ' for item in (*given, *stars))})"
-        if name == "kwargs":
+        if name in ("kwargs", ALL_KWARGS):
             pairs = [f"{key!r}: {key}" for key in self.keyword_only]
             if self.var_keyword:
                 pairs.append(f"**{self.var_keyword}")
@@ -195,7 +196,7 @@ class Parameters:
             return scope[name]
         if name in self.free:
             return CellType(scope[name]) if name in scope else CellType()
-        if name == "args":
+        if name in ("args", ALL_ARGS):
             given = self.positional[1:] if self.first else self.positional
             rest = scope[self.var_positional] if self.var_positional else ()
             return (*(scope[item] for item in given), *rest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING
 
-from autoinst.rules.keys import CARRY, PAYLOAD
+from autoinst.rules.keys import CARRY, PAYLOAD, WRAPS
 from autoinst.rules.load import load_files
 from autoinst.rules.match import matches, matches_qualname
 from autoinst.rules.problems import nearest, quote
@@ -285,6 +285,8 @@ class _Checker:
         if in_class:
             known |= {"self", "cls"}
         for key, field in rule.fields.items():
+            if rule.wraps is not None and key != WRAPS:
+                continue  # the others read what is handed over, of which nothing is known here
             if field.source is None or field.source.startswith("_first("):
                 continue
             for name in field.names:

@@ -191,7 +191,7 @@ class _Explainer:
         late = match.shadowed(meant, names)
         first: Rule | None = None  # that opens something on every call
         for rule in meant:
-            opens = rule.kind in match.OPENING_KINDS
+            opens = match.opens(rule, names)
             before = late.get(rule.index, first if opens else None)
             if before is not None:
                 why = f"{before.where} comes first: of several that open something one acts"

@@ -24,6 +24,8 @@ AT = ("enter", "exit")
 TIMES = ("enqueued_at", "eta")
 CHECK_IN_TYPES = ("cron", "heartbeat")
 FORMS = ("plain", "text", "sqs")
+WRAPS = "wraps"
+HANDED = "^(result|argument +[^\\W\\d]\\w*)$"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ SHAPES = {
     "value": "value",
     "values": "mapping of values",
     "versions": "mapping of distribution to versions",
+    "handed": "`argument NAME` or `result`",
     "url": "address with `http://` or `https://`",
     "seconds": "number of seconds",
     "headers": "mapping of texts",
@@ -119,6 +122,9 @@ RULE = (
     Key("subclass_of", "path", "Only methods of this class and of its subclasses."),
     Key("decorated_by", "path", "Only functions with this decorator."),
     Key("exclude", "paths", "Functions left out; globs over the dotted path."),
+    Key(
+        WRAPS, "handed", "The jobs are the calls of what is handed over: given as that argument, or returned.", (JOBS,)
+    ),
     Key("requires", "versions", "Installed versions the rule is for: `{rq: '>=1.16,<3'}`."),
     Key("name", "text", "Name of the notification; a job's starts with `perform_job`.", (JOBS, EVENTS, ENQUEUES)),
     Key("namespace", "text", "Namespace of the record.", (JOBS,)),

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from autoinst.rules.model import Rule
+    from autoinst.rules.model import Field, Rule
 
 WILD = "*"
 PAIR = 2
@@ -77,10 +77,25 @@ def matches_qualname(pattern: str, qualname: str) -> bool:
     if WILD not in pattern:
         return pattern == qualname
     last = qualname.rpartition(".")[2]
+    if is_handed(qualname) and not is_handed(pattern):
+        return False
     for special in ("<", "__"):
         if last.startswith(special) and not pattern.rpartition(".")[2].startswith(special):
             return False
     return matches(pattern, qualname)
+
+
+def handed(qualname: str, field: Field) -> str:
+    """Return the name, such as `Function.__init__(coroutine)`, by which rules mean what function `qualname` is given.
+
+    `field` is the rule's `wraps`; what the function returns is `name()`.
+    """
+    return f"{qualname}({'' if field.at == 'exit' else field.names[0]})"
+
+
+def is_handed(qualname: str) -> bool:
+    """Tell whether `qualname` is a name that `handed` makes."""
+    return qualname.endswith(")")
 
 
 def split_path(path: str, least: int = 1) -> tuple[tuple[str, str, bool], ...]:
@@ -172,9 +187,19 @@ def inheritor(rule: Rule, names: Sequence[tuple[str, str]]) -> str | None:
     """
     own = names[0][1]
     for module, qualname in names:
+        if is_handed(qualname):
+            continue
         if any(matches_qualname(pattern, qualname) for pattern in module_patterns(rule, module)):
             return None if qualname == own or "." not in qualname else f"{module}:{qualname.rpartition('.')[0]}"
     return None
+
+
+def opens(rule: Rule, names: Sequence[tuple[str, str]]) -> bool:
+    """Tell whether `rule` opens something on calls of the function that rules may mean by `names`.
+
+    One with `wraps` does so on calls of what that function is given or returns, and not on its own.
+    """
+    return rule.kind in OPENING_KINDS and (rule.wraps is None or any(is_handed(name) for _, name in names))
 
 
 def shadowed(rules: Iterable[Rule], names: Sequence[tuple[str, str]] = ()) -> dict[int, Rule]:
@@ -185,9 +210,11 @@ def shadowed(rules: Iterable[Rule], names: Sequence[tuple[str, str]] = ()) -> di
     first: Rule | None = None
     found: dict[int, Rule] = {}
     for rule in rules:
-        if rule.kind in OPENING_KINDS:
+        if opens(rule, names):
             if first is not None:
                 found[rule.index] = first
-            elif rule.subclass_of is None and (len(names) < PAIR or inheritor(rule, names) is None):
+            elif (rule.subclass_of is None or rule.wraps is not None) and (
+                len(names) < PAIR or inheritor(rule, names) is None
+            ):
                 first = rule
     return found

@@ -119,6 +119,11 @@ class Rule:
         self._module: str | None = None
         self._patterns: tuple[str, ...] = ()
 
+    @property
+    def wraps(self) -> Field | None:
+        """What gives the callable whose calls are the jobs, None where these are the functions' own."""
+        return self.fields.get("wraps")
+
     def to_data(self) -> tuple[Any, ...]:
         """Return plain data that `Rule(*data)` takes."""
         return (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoinst.rules import check_ins, figures, keys
 from autoinst.rules.exporters import read_exporters
-from autoinst.rules.match import bad_pattern, is_everything, split_path
+from autoinst.rules.match import bad_pattern, handed, is_everything, split_path
 from autoinst.rules.model import Rule
 from autoinst.rules.problems import nearest, quote
 from autoinst.rules.requires import parse as parse_requirement
@@ -236,12 +236,15 @@ class Parser:
         unsafe = self.yes(entries.get("unsafe"), "'unsafe'")
         fields = self.values.fields(self, section, node, entries, unsafe)
         self._check_in(entries, fields, node)
+        targets = self._targets(node, entries)
+        if keys.WRAPS in fields:
+            targets = (*targets, *handed_over(targets, fields[keys.WRAPS]))
         return Rule(
             index=len(self.out.rules),
             kind=keys.KINDS[section],
             where=f"{self.file}:{node.line + 1}",
             pack=self.pack,
-            targets=self._targets(node, entries),
+            targets=targets,
             exclude=tuple(path.replace(":", ".") for path in self.paths(entries.get("exclude"), "'exclude'")),
             subclass_of=_dotted(self.path(entries.get("subclass_of"), "'subclass_of'")),
             decorated_by=_dotted(self.path(entries.get("decorated_by"), "'decorated_by'")),
@@ -388,6 +391,11 @@ class Parser:
             if ":" in name:
                 self.report(item, f"{quote(name)} is not the name of a function")
         return list(found)
+
+
+def handed_over(targets: tuple[tuple[str, str, bool], ...], field: Field) -> list[tuple[str, str, bool]]:
+    """Return the targets by which a rule means what functions hand over to those of `targets`, or these return."""
+    return [(module, handed(qualname, field), exact) for module, qualname, exact in targets]
 
 
 def _dotted(path: str | None) -> str | None:

@@ -218,7 +218,7 @@ def dotted(obj: Any) -> str:
                 break
             return f"{module}.{name}" if type(module) is str and module != "builtins" else name
         else:
-            inner = attribute_or_none(obj, "func" if _is_partial(cls) else "__wrapped__")
+            inner = attribute_or_none(obj, "func" if is_partial(cls) else "__wrapped__")
             if inner is None:
                 break
             obj = inner
@@ -233,7 +233,8 @@ def attribute_or_none(obj: Any, name: str) -> Any:
         return None
 
 
-def _is_partial(cls: type) -> bool:
+def is_partial(cls: type) -> bool:
+    """Tell whether `cls` is functools.partial or a subclass, without importing that."""
     functools = sys.modules.get("functools")
     partial = getattr(functools, "partial", None)
     return type(partial) is type and issubclass(cls, partial)

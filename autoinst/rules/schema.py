@@ -83,6 +83,7 @@ def _property(key: keys.Key) -> dict[str, Any]:
         "milliseconds": {"type": "number"},
         "count": {"type": "number"},
         "number_of": {"type": "number"},
+        "handed": {"type": "string", "pattern": keys.HANDED},
         "url": {"type": "string"},
         "seconds": {"type": "number"},
         "headers": {"type": "object", "additionalProperties": text},

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from autoinst.rules.parse import Parser
 
 INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+HANDED = re.compile(keys.HANDED)
 FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?")
 MAX_ALTERNATIVES = 20
 SINGLE = ("when", "title", "body", "exception")
@@ -36,6 +37,8 @@ class ValueReader:
         for name in SINGLE:
             if name in entries:
                 found[name] = self.field(parser, name, entries[name], unsafe)
+        if keys.WRAPS in entries:
+            found[keys.WRAPS] = self._handed(parser, entries[keys.WRAPS])
         payload = entries.get("payload")
         if payload is not None and payload.kind != "map":
             parser.report(payload, f"'payload' must be a mapping, not {payload.describe()}")
@@ -51,6 +54,18 @@ class ValueReader:
         if section == keys.CARRIES and "carry" not in entries:
             parser.report(rule, "a rule of 'carries' needs 'carry'", 'write carry: {into: "${...}"}')
         return {name: field for name, field in found.items() if field is not None}
+
+    def _handed(self, parser: Parser, node: Node) -> Field | None:
+        """Return what gives the callable that is handed over."""
+        text = parser.text(node, f"'{keys.WRAPS}'")
+        if text is None:
+            return None
+        if not HANDED.match(text):
+            hint = "write 'wraps: argument NAME' or 'wraps: result'"
+            parser.report(node, f"'{keys.WRAPS}' cannot be {node.describe()}", hint)
+            return None
+        name = text.split()[-1]
+        return Field(f"${name}$", None, (name,), "exit" if text == "result" else "enter")
 
     def _tags(self, parser: Parser, tags: Node | None, unsafe: bool, found: dict[str, Field | None]) -> None:
         if tags is None:

@@ -1,0 +1,62 @@
+"""Rules of `enrich`: what a nested call knows of the transaction in progress."""
+
+from __future__ import annotations
+
+from autoinst.hook.probe import Probe, end_other
+from autoinst.trace.context import Node, current
+from autoinst.trace.transaction import owner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from autoinst.trace.transaction import Transaction
+
+
+class EnrichProbe(Probe):
+    """Sets fields of the transaction in progress from a nested call."""
+
+    __slots__ = ()
+
+    def begin(self, values: tuple[Any, ...]) -> Node | None:
+        """Set the fields read at the start; a call whose fields are read at the end is watched to its end."""
+        node = current.get()
+        if node is None or owner(node).closed or owner(node).foreign():
+            return None
+        transaction = owner(node)
+        if self.fields.at_enter:
+            self.fields.apply(transaction, self.fields.at_enter, values)
+            transaction.amend()
+        if not self.fields.at_exit:
+            return None
+        return Watch(transaction, values)
+
+    def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
+        """Set the fields read at the end."""
+        if not isinstance(node, Watch):
+            end_other(node, result, exception)
+        elif node.transaction is not None:
+            self.fields.apply(node.transaction, self.fields.at_exit, (*node.values, result, exception))
+            node.transaction.amend()
+
+    def suspend(self, node: Node | None) -> None:
+        """Leave the context, which a watched call is not in, only for what another probe opened."""
+        if not isinstance(node, Watch):
+            super().suspend(node)
+
+    def resume(self, node: Node | None) -> None:
+        """Come back into the context, which a watched call is not in, only for what another probe opened."""
+        if not isinstance(node, Watch):
+            super().resume(node)
+
+
+class Watch(Node):
+    """A call in progress that is only watched to its end; it is never the context's current node."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, transaction: Transaction | None, values: tuple[Any, ...]) -> None:
+        self.transaction = transaction
+        self.values = values
+        self.event = -1
+        self.token = None
