@@ -12,7 +12,12 @@ import subprocess
 import sys
 
 # Program -> Debian package that has it.
-SERVERS = {"postgres": "postgresql", "rabbitmq-server": "rabbitmq-server", "redis-server": "redis-server"}
+SERVERS = {
+    "postgres": "postgresql",
+    "prometheus": "prometheus",
+    "rabbitmq-server": "rabbitmq-server",
+    "redis-server": "redis-server",
+}
 SHELLS = {"fish": "fish", "man": "man-db", "zsh": "zsh"}
 FOLDERS = "/usr/lib/postgresql/*/bin"  # where Debian has what is not on PATH
 

@@ -12,8 +12,10 @@ from autoinst.record import rfc3339
 from autoinst.wording import bytes_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from autoinst.cli.output import Output
-    from autoinst.export.feed import Feed
+    from autoinst.export.feed import Feed, Service
     from autoinst.rules.model import RuleSet
     from autoinst.store.feeds import Feed as Row
     from autoinst.store.sqlite import Store
@@ -32,10 +34,17 @@ def exporters(home: str, rules: RuleSet, store: Store | None, attention: list[st
         chosen = choose(os.environ, rules.settings, home)
         attention += chosen.problems
         last = store.last() if store is not None else 0
-        answers = test_all(chosen.feeds)
+        answers = test_all([*chosen.feeds, *chosen.services])
         for feed in chosen.feeds:
             answer, well = answers[feed.name]
             found["feeds"].append(facts(feed, rows.get(feed.name), last, answer, well, attention))
+        for service in chosen.services:
+            answer, well = answers[service.name]
+            if not well:
+                attention.append(f"exporter {service.name}: {service.place}: {answer}")
+            found["feeds"].append(
+                {"name": service.name, "to": service.place, "test": answer, "ok": well, "waiting": None}
+            )
         chosen.close()
     if store is not None and names:
         found["parked"] = [
@@ -45,13 +54,13 @@ def exporters(home: str, rules: RuleSet, store: Store | None, attention: list[st
     return found
 
 
-def test_all(feeds: list[Feed]) -> dict[str, tuple[str, bool]]:
+def test_all(feeds: Sequence[Feed | Service]) -> dict[str, tuple[str, bool]]:
     """Send a test record through each feed, all at once; return by name what came back, and if that was well."""
     from autoinst.export.answers import Verdict
 
     answers: dict[str, tuple[str, bool]] = {}
 
-    def test(feed: Feed) -> None:
+    def test(feed: Feed | Service) -> None:
         answer = feed.test()
         answers[feed.name] = (answer.text, answer.verdict is Verdict.ACCEPTED and not answer.rejected)
 
@@ -98,8 +107,8 @@ def print_exporters(out: Output, found: dict[str, Any]) -> None:
         rows = [
             (
                 feed["name"],
-                str(feed.get("sent", 0)),
-                str(feed["waiting"]),
+                "" if feed["waiting"] is None else str(feed.get("sent", 0)),
+                "" if feed["waiting"] is None else str(feed["waiting"]),
                 bytes_text(feed["bytes"] / feed["sent"]) if feed.get("sent") else "",
                 out.style(feed["test"], "green" if feed["ok"] else "red"),
                 feed["to"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import logging
+    import threading
     from collections.abc import Sequence
 
     from autoinst.export.answers import Answer
@@ -44,3 +46,25 @@ class Feed:
 
     def close(self) -> None:
         """Close connections."""
+
+
+class Service:
+    """Something that is asked for rather than sends: it runs in a thread of its own beside the feeds.
+
+    `name` is what it is called in the log, `place` where it is found, for a person.
+    """
+
+    name: str
+    place: str
+
+    def run(self, store: str, journal: logging.Logger, stop: threading.Event) -> None:
+        """Serve what is in the store (a path) until `stop` is set; never raises for what others do."""
+        raise NotImplementedError
+
+    def once(self, store: str) -> str:  # noqa: ARG002 - what only serves has nothing to do
+        """Do what `--once` asks for, and return a line that says what that was; raises AutoinstError, OSError."""
+        return ""
+
+    def test(self) -> Answer:
+        """Say whether it can be asked."""
+        raise NotImplementedError

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from autoinst.config import Config
+    from autoinst.export.feed import Service
     from autoinst.export.settings import Chosen
 
 LOCK_POLL = 0.2
@@ -54,6 +55,8 @@ class Runner:
     def __init__(self, chosen: Chosen, store: str, journal: logging.Logger) -> None:
         """Prepare to move jobs of `store`."""
         self.pumps = [Pump(feed, store, journal) for feed in chosen.feeds]
+        self._services = chosen.services
+        self._store = store
         self._journal = journal
         self._events = [threading.Event() for _ in self.pumps]
         self._stop = threading.Event()
@@ -62,6 +65,10 @@ class Runner:
         self._threads = [
             threading.Thread(target=self._run, args=(number,), name=pump.feed.name, daemon=True)
             for number, pump in enumerate(self.pumps)
+        ]
+        self._threads += [
+            threading.Thread(target=self._serve, args=(service,), name=service.name, daemon=True)
+            for service in self._services
         ]
 
     def start(self) -> None:
@@ -99,6 +106,12 @@ class Runner:
             self._journal.exception("%s: ended by a defect", pump.feed.name)
         finally:
             pump.close()
+
+    def _serve(self, service: Service) -> None:
+        try:
+            service.run(self._store, self._journal, self._stop)
+        except Exception:  # a defect in one exporter must not end the others
+            self._journal.exception("%s: ended by a defect", service.name)
 
     def _wait(self, event: threading.Event, seconds: float, *, asked: bool) -> None:
         """Wait; new jobs end it only where it waits for them."""
@@ -179,12 +192,21 @@ def _send_all(config: Config, chosen: Chosen, journal: logging.Logger) -> tuple[
             pump.close()
         results[pump.feed.name] = text
 
+    def serve(service: Service) -> None:
+        try:
+            results[service.name] = service.once(path)
+        except (AutoinstError, OSError) as error:
+            failed.add(service.name)
+            results[service.name] = f"{service.name}: {service.place}: {getattr(error, 'strerror', None) or error}"
+
     threads = [threading.Thread(target=work, args=(Pump(feed, path, journal),)) for feed in chosen.feeds]
+    threads += [threading.Thread(target=serve, args=(service,)) for service in chosen.services]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    lines = [*chosen.problems, *(results[feed.name] for feed in chosen.feeds if feed.name in results)]
+    told = [results.get(name) for name in (*(f.name for f in chosen.feeds), *(s.name for s in chosen.services))]
+    lines = [*chosen.problems, *filter(None, told)]
     return lines, not (chosen.problems or failed)
 
 

@@ -6,34 +6,44 @@ from typing import TYPE_CHECKING, Any
 
 from autoinst.export.choice import chosen_names
 from autoinst.export.endpoint import ExporterError
+from autoinst.export.feed import Feed, Service
 from autoinst.export.variables import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from autoinst.export.feed import Feed
+    from collections.abc import Callable, Mapping, Sequence
 
 
-def _otlp(asked: Asked) -> list[Feed]:
+def _otlp(asked: Asked) -> Sequence[Feed]:
     from autoinst.export.otlp_settings import make
 
     return make(asked)
 
 
-def _appsignal(asked: Asked) -> list[Feed]:
+def _appsignal(asked: Asked) -> Sequence[Feed]:
     from autoinst.export.appsignal_settings import make
 
     return make(asked)
 
 
-MAKERS: dict[str, Callable[[Asked], list[Feed]]] = {"otlp": _otlp, "appsignal": _appsignal}
+def _prometheus(asked: Asked) -> Sequence[Service]:
+    from autoinst.export.prometheus_settings import make
+
+    return make(asked)
+
+
+MAKERS: dict[str, Callable[[Asked], Sequence[Feed | Service]]] = {
+    "otlp": _otlp,
+    "appsignal": _appsignal,
+    "prometheus": _prometheus,
+}
 
 
 class Chosen:
-    """The exporters that are on: their feeds, and in `problems` what is wrong with their settings."""
+    """The exporters that are on: their feeds and services, and in `problems` what is wrong with their settings."""
 
     def __init__(self) -> None:
         self.feeds: list[Feed] = []
+        self.services: list[Service] = []
         self.problems: list[str] = []
 
     def close(self) -> None:
@@ -48,7 +58,9 @@ def choose(environ: Mapping[str, str], settings: Mapping[str, Any], home: str = 
     names, out.problems = chosen_names(environ, settings)
     for name, told in names.items():
         try:
-            out.feeds += MAKERS[name](Asked(environ, told, settings, home))
+            made = MAKERS[name](Asked(environ, told, settings, home))
+            out.feeds += [each for each in made if isinstance(each, Feed)]
+            out.services += [each for each in made if isinstance(each, Service)]
         except ExporterError as error:
             out.problems.append(f"exporter {name}: {error}; it is off, and its jobs wait in the store")
     return out

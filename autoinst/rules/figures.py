@@ -19,6 +19,8 @@ DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0, "": 1.0}
 SPAN = re.compile(rf"({NUMBER.pattern}) ?([smhd]?)")
 SPAN_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "": 1.0}
 URL = re.compile(r"https?://[^\s/?#]+[^\s?#]*", re.IGNORECASE)
+LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})|unix:/.+")
+MAX_PORT = 65_535
 MAX_SECONDS = 3600
 MAX_SPAN = 366 * 86_400
 MAX_MS = 10**11  # about three years
@@ -110,6 +112,14 @@ def url(text: str) -> str:
     return text.rstrip("/")
 
 
+def listen(text: str) -> str:
+    """Return an address to listen at, `host:port` or `unix:/path`. Raises ValueError."""
+    found = LISTEN.fullmatch(text)
+    if found is None or int(found["port"] or 1) > MAX_PORT:
+        raise ValueError("must be an address such as 127.0.0.1:9464, [::1]:9464 or unix:/run/autoinst.sock")
+    return text
+
+
 READ: dict[str, Callable[[str], Any]] = {
     "share": share,
     "milliseconds": milliseconds,
@@ -120,6 +130,7 @@ READ: dict[str, Callable[[str], Any]] = {
     "seconds": seconds,
     "span": span,
     "url": url,
+    "listen": listen,
 }
 
 

@@ -61,6 +61,7 @@ SHAPES = {
     "handed": "`argument NAME` or `result`",
     "url": "address with `http://` or `https://`",
     "seconds": "number of seconds",
+    "listen": "`127.0.0.1:9464`, or `unix:/path`",
     "headers": "mapping of texts",
     "mapping": "mapping",
     "check_in": "text or mapping",
@@ -217,6 +218,11 @@ EXPORTERS: dict[str, tuple[Key, ...]] = {
         Key("arguments", "yes", "Whether arguments of jobs are sent; `true` if left out."),
         Key("compression", "choice", "Of the body.", choices=("gzip", "none")),
         *_REACHING,
+    ),
+    "prometheus": (
+        Key("listen", "listen", "Where `/metrics` is served; nowhere if left out. `AUTOINST_PROMETHEUS_LISTEN` wins."),
+        Key("textfile", "text", "File to write for node_exporter's textfile collector; its name ends in `.prom`."),
+        Key("interval", "seconds", "How often it is written; 15 if left out."),
     ),
 }
 

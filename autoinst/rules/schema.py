@@ -85,6 +85,7 @@ def _property(key: keys.Key) -> dict[str, Any]:
         "number_of": {"type": "number"},
         "handed": {"type": "string", "pattern": keys.HANDED},
         "url": {"type": "string"},
+        "listen": {"type": "string"},
         "seconds": {"type": "number"},
         "headers": {"type": "object", "additionalProperties": text},
         "value": {"$ref": "#/$defs/value"},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import sqlite3
 
+NOTICES = "webhook"  # what the names of the feeds begin with that send notices, not jobs
 MAX_DETAIL = 500  # characters kept of what a receiver said
 MAX_PARKED = 1_000  # of a feed; the oldest are forgotten, their number is not
 COLUMNS = (
@@ -61,6 +62,11 @@ class Feed:
     detail: str | None = None
     changed_ns: int = 0
     sent_ns: int | None = None
+
+    @property
+    def of_notices(self) -> bool:
+        """Whether its cursor is one of notices rather than of jobs."""
+        return self.name.startswith(NOTICES)
 
     @property
     def batch(self) -> Batch | None:

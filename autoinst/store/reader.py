@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from autoinst.errors import StoreError
 from autoinst.record import INT64_MAX
 from autoinst.spool.tail import is_id
-from autoinst.store import check_ins, feeds, incidents, lookup, query, totals
+from autoinst.store import alltime, check_ins, feeds, incidents, lookup, query, totals
 from autoinst.store.processes import Processes
 from autoinst.store.records import Names
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from autoinst.record import Record
+    from autoinst.store.alltime import Latest, Total
     from autoinst.store.check_ins import Seen
     from autoinst.store.events import Statement
     from autoinst.store.failures import ErrorGroup
@@ -209,6 +210,16 @@ class Reader:
         """Return what the events inside jobs cost, to the hour, the most time first."""
         with self._errors():
             return totals.statements(self._con, self._names, since_ns, until_ns, action=action, limit=limit)
+
+    def all_time(self) -> list[Total]:
+        """Return totals of all time by action and queue."""
+        with self._errors():
+            return alltime.all_time(self._con, self._names)
+
+    def latest_of(self, action: int) -> dict[int, Latest]:
+        """Return by number of the queue the job of an action (by number) that began last."""
+        with self._errors():
+            return alltime.latest(self._con, action)
 
     # -- errors ------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from autoinst.store.reader import OutdatedStoreError, SlowStoreError
 from autoinst.store.sqlite import Store
 from autoinst.web import action, errors, job, jobs, machinery, overview, render
 from autoinst.web import window as windows
+from autoinst.web.metrics import Metrics
 from autoinst.web.page import Context, Page, PageError
 from autoinst.web.security import Guard
 
@@ -67,6 +68,7 @@ class Site:
             Route("/errors/{fingerprint:str}/state", self.set_state, methods=["POST"]),
             Route("/suggest.json", self.suggest),
             Route("/live", self.live),
+            Route("/metrics", Metrics(source, config).answer),
             Route("/login", self.login, methods=["GET", "POST"]),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ]

@@ -1,0 +1,41 @@
+"""`/metrics` of the page: what the exporter for Prometheus serves, for who has the page up anyway."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse, Response
+
+from autoinst.errors import AutoinstError
+from autoinst.export.exposition import OPENMETRICS, TEXT, render, wants_openmetrics
+from autoinst.export.prometheus import Prometheus
+from autoinst.rules.cache import load_cached
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from autoinst.config import Config
+    from autoinst.web.source import Source
+
+
+class Metrics:
+    """The one route."""
+
+    def __init__(self, source: Source, config: Config) -> None:
+        """Serve the metrics of `source`."""
+        self._source = source
+        self._maker = Prometheus(load_cached(config).settings.get("check_ins") or {})
+
+    async def answer(self, request: Request) -> Response:
+        """Return the metrics in the format that is asked for."""
+        return await run_in_threadpool(self._answer, wants_openmetrics(request.headers.get("accept", "")))
+
+    def _answer(self, openmetrics: bool) -> Response:
+        self._source.touch()
+        try:
+            with self._source.store() as store:
+                data = render(self._maker.families(store), openmetrics=openmetrics)
+        except AutoinstError as error:
+            return PlainTextResponse(f"{error}\n", 503)
+        return Response(data, headers={"Content-Type": OPENMETRICS if openmetrics else TEXT})
