@@ -1,7 +1,7 @@
 """What the body of an inlined function stands inside: `with CALL(values): body`, CALL being a constant of its code.
 
-There is one class a probe: its instances are calls. What the body itself must tell (a result, a yield) goes by the id
-of its frame, so that the function has no variable more than it says.
+CALL makes an instance of a class that the probe has: one call. What the body itself must tell (a result, a yield) goes
+by the id of its frame, so that the function has no variable more than it says.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from _thread import get_ident
 from types import CodeType
 
+from autoinst.hook.constants import Calls, inert_context
 from autoinst.hook.trampoline import CO_ASYNC_GENERATOR, CO_GENERATOR
 
 TYPE_CHECKING = False
@@ -51,7 +52,7 @@ def parts(probe: Probe, code: CodeType) -> dict[str, Any]:
     """Return the constants of a function with original `code` under `probe`, by what a placeholder calls them."""
     if code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
         return _generator_parts(probe)
-    return _result_parts(probe) if reads_result(probe) else {"call": _call(probe)}
+    return _result_parts(probe) if reads_result(probe) else Calls(probe, _kind(probe)).methods()
 
 
 def reads_result(probe: Probe) -> bool:
@@ -77,17 +78,14 @@ def _entering(probe: Probe) -> Callable[[Any], None]:
     return __enter__
 
 
-def _call(probe: Probe) -> type:
+def _kind(probe: Probe) -> type:
     leave, error = probe.exit, probe.error
 
     class Call:
         """One call; `node` has the arguments until it has begun."""
 
         __slots__ = ("node",)
-        __autoinst_probe__ = probe  # trampoline.INLINED
-
-        def __init__(self, values: tuple[Any, ...]) -> None:
-            self.node: Any = values
+        node: Any
 
         __enter__ = _entering(probe)
 
@@ -112,10 +110,7 @@ def _result_parts(probe: Probe) -> dict[str, Any]:
         """One call of a function whose result the rule reads."""
 
         __slots__ = ("node",)
-        __autoinst_probe__ = probe  # trampoline.INLINED
-
-        def __init__(self, values: tuple[Any, ...]) -> None:
-            self.node: Any = values
+        node: Any
 
         __enter__ = _entering(probe)
 
@@ -129,11 +124,10 @@ def _result_parts(probe: Probe) -> dict[str, Any]:
             except RecursionError:
                 return
 
-    def give(result: Any) -> Any:
-        results[id(frame_of(1))] = result
-        return result
+    def give(result: Any) -> None:
+        results[id(frame_of(2))] = result
 
-    return {"call": Call, "give": give}
+    return Calls(probe, Call, give=give).methods()
 
 
 def _generator_parts(probe: Probe) -> dict[str, Any]:
@@ -145,14 +139,13 @@ def _generator_parts(probe: Probe) -> dict[str, Any]:
         """One run of a generator or async generator: its job is current only while the body runs."""
 
         __slots__ = ("node", "result", "suspended")
-        __autoinst_probe__ = probe  # trampoline.INLINED
-
-        def __init__(self, values: tuple[Any, ...]) -> None:
-            self.node: Any = values
-            self.result: Any = None
-            self.suspended = False
+        node: Any
+        result: Any
+        suspended: bool
 
         def __enter__(self) -> None:
+            self.result = None
+            self.suspended = False
             try:
                 calls[id(frame_of(1))] = self
                 self.node = enter(self.node)
@@ -174,10 +167,10 @@ def _generator_parts(probe: Probe) -> dict[str, Any]:
             except RecursionError:
                 return
 
-    return {"call": Call, **_pausing_parts(probe, calls)}
+    return _pausing_parts(probe, Call, calls)
 
 
-def _pausing_parts(probe: Probe, calls: dict[int, Any]) -> dict[str, Any]:
+def _pausing_parts(probe: Probe, kind: type, calls: dict[int, Any]) -> dict[str, Any]:
     suspend_node, resume_node = probe.suspend, probe.resume
     frame_of = _frame_of_caller
 
@@ -194,23 +187,24 @@ def _pausing_parts(probe: Probe, calls: dict[int, Any]) -> dict[str, Any]:
                 call.suspended = False
                 resume_node(call.node)
 
-    def suspend(value: Any) -> Any:
-        call = calls[id(frame_of(1))]
+        def __reduce__(self) -> tuple[Any, ...]:
+            return inert_context()
+
+    def suspend(_: Any) -> None:
+        call = calls[id(frame_of(2))]
         suspend_node(call.node)
         call.suspended = True
-        return value
 
-    def resume(value: Any) -> Any:
-        call = calls[id(frame_of(1))]
+    def resume(_: Any) -> None:
+        call = calls[id(frame_of(2))]
         call.suspended = False
         resume_node(call.node)
-        return value
 
-    def give(result: Any) -> Any:
-        calls[id(frame_of(1))].result = result
-        return result
+    def give(result: Any) -> None:
+        calls[id(frame_of(2))].result = result
 
-    return {"pause": Pause(), "suspend": suspend, "resume": resume, "give": give}
+    calling = Calls(probe, kind, suspend=suspend, resume=resume, give=give)
+    return {"pause": Pause(), **calling.methods()}
 
 
 def fill(code: CodeType, found: dict[str, Any]) -> CodeType:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import time
 from _weakref import ref as weak_reference
-from types import SimpleNamespace
 
+from autoinst.hook.constants import inert_probe
 from autoinst.spool import layout
 from autoinst.trace import faults, notifications
 from autoinst.trace.context import MOVED, current, resume, suspend
@@ -97,8 +97,7 @@ class Probe:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle (by value, as cloudpickle does with functions) as something inert that needs no autoinst."""
-        inert = {"enter": id, "suspend": id, "resume": id, "exit": _inert, "error": _inert}
-        return SimpleNamespace, (), inert
+        return inert_probe()
 
     def enter(self, values: tuple[Any, ...]) -> Node | None:
         """Note the start of a call; `values` are the arguments the rule reads."""
@@ -412,7 +411,3 @@ def end_other(node: Node, result: Any, exception: BaseException | None) -> None:
 
 def _nothing() -> None:
     """Be the weak reference to no class."""
-
-
-def _inert(_first: Any, _second: Any) -> None:
-    """Stand in for a probe's methods where autoinst itself is not installed."""

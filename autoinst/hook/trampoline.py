@@ -8,8 +8,9 @@ begin with, and closures, exec'd copies and threads cannot mix.
 from __future__ import annotations
 
 import sys
-from types import CellType, CodeType
+from types import CellType, CodeType, MethodType
 
+from autoinst.hook.constants import Calls, inert_helpers, method
 from autoinst.trace.exceptions import PROBE_VARIABLE, traceback_of
 
 TYPE_CHECKING = False
@@ -30,7 +31,6 @@ CO_HAS_DOCSTRING = 0x4000000  # since 3.14
 ONLY_AST = 0x400  # ast.PyCF_ONLY_AST, without the 6 ms of importing ast
 DOCSTRING, INNER = "@autoinst.docstring", "__autoinst_o"
 HELPER = "@autoinst.helper."
-INLINED = "__autoinst_probe__"  # where a class among an inlined function's constants has its probe
 PROBE_METHODS = ("enter", "exit", "error", "suspend", "resume", "first")
 MAX_TEMPLATES = 512
 ALL_ARGS, ALL_KWARGS = "*args", "**kwargs"  # what rules call `args` and `kwargs`, whatever parameters are called
@@ -266,7 +266,7 @@ def trampoline(code: CodeType, probe: AnyProbe, names: tuple[str, ...]) -> CodeT
             constants.append(code)
         elif isinstance(constant, str) and constant.startswith(HELPER):
             name = constant.removeprefix(HELPER)
-            constants.append(_helpers[name] if name in _helpers else getattr(probe, name))
+            constants.append(_helpers[name] if name in _helpers else method(name, probe))
         elif constant == DOCSTRING:
             constants.append(docstring)
         elif isinstance(constant, str) and constant.endswith(INNER):  # 3.10 keeps the qualified name as a constant
@@ -290,8 +290,8 @@ def probe_of(code: CodeType) -> AnyProbe | None:
     """Return the (outermost) probe in a code object with one, made here or by inlining, None for any other."""
     if PROBE_VARIABLE in code.co_varnames:
         return next((constant for constant in code.co_consts if hasattr(type(constant), "suspend")), None)
-    classes = (constant for constant in code.co_consts if type(constant) is type)
-    return next((vars(found)[INLINED] for found in classes if INLINED in vars(found)), None)
+    owners = (constant.__self__ for constant in code.co_consts if type(constant) is MethodType)
+    return next((owner.probe for owner in owners if type(owner) is Calls), None)
 
 
 def original(code: CodeType) -> CodeType:
@@ -315,7 +315,7 @@ def delegating(function: FunctionType) -> FunctionType:
 
     The mark lets it `yield from` a coroutine; the decorator comes after the trampoline and sees only that.
     """
-    mark = sys._getframe(1).f_code.co_flags & CO_ITERABLE_COROUTINE
+    mark = sys._getframe(2).f_code.co_flags & CO_ITERABLE_COROUTINE
     if mark:
         function.__code__ = function.__code__.replace(co_flags=function.__code__.co_flags | mark)
     return function
@@ -332,10 +332,23 @@ def _delegates(code: CodeType) -> bool:
     return not _delegations or not _delegations.isdisjoint(code.co_code[::2])
 
 
+class Helpers:
+    """What trampolines use beside their probes."""
+
+    __slots__ = ()
+    trim = staticmethod(trim)
+    delegating = staticmethod(delegating)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as something inert that needs no autoinst."""
+        return inert_helpers()
+
+
+_own = Helpers()
 # Ours, and names that a module may shadow or, with builtins of its own, not have.
 _helpers: dict[str, Any] = {
-    "trim": trim,
-    "delegating": delegating,
+    "trim": method("trim", _own),
+    "delegating": method("delegating", _own),
     "BaseException": BaseException,
     "StopIteration": StopIteration,
     "StopAsyncIteration": StopAsyncIteration,

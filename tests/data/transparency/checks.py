@@ -10,6 +10,7 @@ import inspect
 import io
 import json
 import logging
+import marshal
 import multiprocessing
 import pickle
 import re
@@ -111,6 +112,7 @@ def code():
     yield "code cell variables", s.make_counter.__code__.co_cellvars
     yield "code lines", len({line for _, _, line in s.count.__code__.co_lines()})
     yield "code bytes", len(s.plain.__code__.co_code)
+    yield "code marshal", outcome(lambda: len(marshal.dumps(s.plain.__code__)) > 0)
     replaced = types.FunctionType(s.undocumented.__code__.replace(co_name="other"), vars(s))
     yield "code replace", [replaced.__name__, replaced(3)]
     twin = types.FunctionType(s.plain.__code__, {"__builtins__": {}}, "twin")
