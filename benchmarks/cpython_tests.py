@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[1:1] = [str(ROOT / "scripts"), str(ROOT / "benchmarks" / "cpython")]
@@ -114,23 +114,8 @@ def run(python: str, mode: str, module: str, mechanism: str) -> Run:
         environ |= {"AUTOINST_HOME": os.path.join(folder, "home"), "AUTOINST_AGENT": "off", "LC_ALL": "C.UTF-8"}
         environ["AUTOINST_MECHANISM"] = mechanism
         with open(os.path.join(folder, "output"), "w+b") as output:
-            process = subprocess.Popen(
-                [python, "-W", "default", str(CHILD), mode, module, path],
-                cwd=work,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-            try:
-                end = f"exit status {process.wait(TIMEOUT)}"
-            except subprocess.TimeoutExpired:
-                end = f"no end after {TIMEOUT} s"
-            finally:  # with all that the tests left running
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            command = [python, "-W", "default", str(CHILD), mode, module, path]
+            end = finish(command, work, environ, output, TIMEOUT)
             output.seek(0)
             said = output.read().decode(errors="replace").strip().splitlines()
         outcomes, summary = read(path)
@@ -138,6 +123,27 @@ def run(python: str, mode: str, module: str, mechanism: str) -> Run:
         end = f"{end}, {said[-1] if said else 'without a word'}"
         return Run(outcomes, {}, end, time.monotonic() - start)
     return Run(outcomes, summary, "", time.monotonic() - start)
+
+
+def finish(command: list[str], folder: str | Path, environ: dict[str, str], output: IO[bytes], seconds: float) -> str:
+    """Run `command` in `folder` for so many seconds at most and return how it ended."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+    try:
+        return f"exit status {process.wait(seconds)}"
+    except subprocess.TimeoutExpired:
+        return f"no end after {seconds} s"
+    finally:  # with all that the tests left running
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def read(path: str) -> tuple[dict[str, Outcome], dict[str, object] | None]:
