@@ -1,6 +1,6 @@
 """Kills workers and drains at random moments and counts what survived, against a truth kept outside autoinst.
 
-python -m benchmarks.kill_loop [--workers 600] [--agents 200] [--seed N]
+python -m benchmarks.kill_loop [--workers 600] [--agents 200] [--seed N] [--life 0.12]
 
 Every worker runs three threads of jobs written by the real spool writer, and notes in a shared mapping of its own how
 far each thread is: before and after the job's begin, before and after its end. What a thread had completed has to be
@@ -37,7 +37,7 @@ THREADS = 3
 COUNTERS = 7  # a thread's jobs: about to begin, begun, last that has a slot, about to end, completed; only counted
 ABOUT, BEGUN, HELD, ENDING, COMPLETED, COUNTING, COUNTED = range(COUNTERS)
 LONG_EVERY = 23  # every so many-th job has a tail that needs a chain of slots
-LONGEST_LIFE = 0.12  # seconds a worker may live
+LONGEST_LIFE = 0.12  # seconds a worker may live; longer on a busy machine, where it hardly starts in that time
 LONGEST_LEAD = 0.25  # seconds a drain may lead
 
 
@@ -161,7 +161,7 @@ def kill(pid: int) -> bool:
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
-def run(home: str, workers: int, agents: int, seed: int) -> Result:
+def run(home: str, workers: int, agents: int, seed: int, life: float = LONGEST_LIFE) -> Result:
     """Kill `workers` workers and `agents` drains in `home`; return what was found."""
     chance = random.Random(seed)
     result = Result()
@@ -177,7 +177,7 @@ def run(home: str, workers: int, agents: int, seed: int) -> Result:
             truth = memoryview(mmap.mmap(-1, 4096)).cast("Q")
             truths.append(truth)
             pid = spawn(lambda number=number, truth=truth: work(home, number, truth))  # type: ignore[misc]
-            alive[pid] = number, time.monotonic() + chance.uniform(0.002, LONGEST_LIFE)
+            alive[pid] = number, time.monotonic() + chance.uniform(0.002, life)
         now = time.monotonic()
         if leader and now > leader_until and result.agents_killed < agents:
             result.agents_killed += 1
@@ -316,12 +316,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=600)
     parser.add_argument("--agents", type=int, default=200)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--life", type=float, default=LONGEST_LIFE, help="seconds a worker may live")
     options = parser.parse_args()
     print(f"seed {options.seed}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o700)
-        result = run(home, options.workers, options.agents, options.seed)
+        result = run(home, options.workers, options.agents, options.seed, options.life)
     for name, value in vars(result).items():
         print(f"{name.replace('_', ' ')}: {value}")
     print(f"{'clean' if result.clean else 'NOT CLEAN'}, {time.monotonic() - began:.0f} s")

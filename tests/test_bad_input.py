@@ -410,6 +410,20 @@ def test_files_that_are_no_arenas_hide_nothing(program: Program) -> None:
     assert Path("/etc/passwd").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_an_arena_of_another_user_is_put_aside_and_named(program: Program) -> None:
+    assert run(program) == ""
+    (own,) = (program.home / "spool").glob("*.arena")
+    other = own.with_name("1009-0000000000000009.arena")
+    other.write_bytes(own.read_bytes())
+    os.chown(other, 65534, 65534)
+    assert told(jobs(program)) == ALL
+    doctor = command(program, "doctor")
+    assert doctor.status == 1
+    assert f"{other}: belongs to user 65534, not 0" in doctor.text
+    assert not other.exists()
+
+
 def test_a_store_of_a_newer_version_is_left_alone_and_loses_nothing(program: Program) -> None:
     assert run(program) == ""
     assert told(jobs(program)) == ALL

@@ -34,6 +34,9 @@ import os, signal, subprocess, sys, threading, time
 def job(*args):
     return args
 
+def calling(function):
+    return function()
+
 def forking(n, copies):
     children = []
     for _ in range(copies):
@@ -139,6 +142,27 @@ def test_what_ended_before_the_process_is_there(program: Program, count: int, en
     records = run(program, f"for n in range({count}): jobs.job(n)\n{end}\n")
     assert [record["args"] for record in records] == [[n] for n in range(count)]
     assert told(records) == {("jobs#job", "ok"): count}
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("os._exit(3)", 3),
+        ("os.abort()", -signal.SIGABRT),
+        ("ctypes.string_at(0)", -signal.SIGSEGV),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+        ('os.execv("/bin/true", ["true"])', 0),
+    ],
+    ids=["_exit", "abort", "segfault", "SIGTERM", "exec"],
+)
+def test_a_job_that_ends_its_process_is_reported_killed(program: Program, end: str, status: int) -> None:
+    code = f"jobs.job(1)\njobs.calling(lambda: {end})\n"
+    program.write("worker.py", "import ctypes, os, signal\nimport jobs\n" + code)
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert result.status == status
+    assert told(result.records) == {("jobs#job", "ok"): 1, ("jobs#calling", "killed"): 1}
+    assert drain_once(str(program.home)) is not None
+    assert told(program.records()) == told(result.records)  # looking again tells nothing twice
 
 
 def test_children_that_end_at_once_are_all_there(program: Program) -> None:
