@@ -18,7 +18,7 @@ SERVERS = {
     "rabbitmq-server": "rabbitmq-server",
     "redis-server": "redis-server",
 }
-SHELLS = {"fish": "fish", "man": "man-db", "zsh": "zsh"}
+OTHERS = {"chromium": "chromium", "fish": "fish", "man": "man-db", "zsh": "zsh"}
 FOLDERS = "/usr/lib/postgresql/*/bin"  # where Debian has what is not on PATH
 
 
@@ -29,7 +29,7 @@ def find(program: str) -> str | None:
 
 def main() -> int:
     """Return 0 when every server's program is there, 1 after a message when one is not."""
-    missing = [package for program, package in {**SERVERS, **SHELLS}.items() if find(program) is None]
+    missing = [package for program, package in {**SERVERS, **OTHERS}.items() if find(program) is None]
     if not missing:
         return 0
     names = " ".join(missing)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from autoinst.config import make_private
-from autoinst.record import Event, ExceptionInfo, Frame, Record
+from autoinst.record import ExceptionInfo, Frame, Record
 from autoinst.spool.layout import record_id
 from autoinst.store import schema
 from autoinst.store.sqlite import Store
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.once
 
-EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>${7*7}{{7*7}}\u202e\x00\x1b[31m"
 TOKEN = "correct horse battery"
 
 
@@ -401,31 +400,25 @@ def test_a_port_in_use_is_told(ui, home):
 def evil(tmp_path_factory):
     home = tmp_path_factory.mktemp("evil") / "home"
     make_private(str(home))
-    now = time.time_ns()
-    record = Record(record_id(b"12345678", 1), "error", now, action=f"{EVIL}.A#{EVIL}", queue=EVIL, job_id=EVIL)
-    record.duration_ns, record.args, record.kwargs = 5_000_000, [EVIL, {EVIL: EVIL}], {EVIL: EVIL}
-    record.tags, record.params, record.env = {EVIL: EVIL}, {EVIL: EVIL}, {EVIL: EVIL}
-    record.service = record.revision = record.host = record.thread = record.rule = EVIL
-    record.events = [Event("query." + EVIL, EVIL, EVIL, 0, 2_000_000, None)] * 6
-    cause = ExceptionInfo(EVIL, EVIL)
-    record.exception = ExceptionInfo(
-        EVIL, EVIL, [Frame(EVIL, 3, EVIL, in_app=True), Frame(EVIL, 3, EVIL, in_app=False)], [cause]
-    )
-    formula = Record(record_id(b"12345678", 2), "ok", now, action="=HYPERLINK(1)", queue="@x", job_id="+1")
-    with Store(str(home / "store.sqlite3")) as store, store.transaction():
-        store.insert([record, formula])
-        store.note_problem(EVIL, EVIL)
+    with Store(str(home / "store.sqlite3")) as store:
+        record, *_ = webdata.hostile(store, time.time_ns())
     with serving(home) as ui:
         yield ui, record
 
 
 def test_hostile_text_is_only_text(evil):
     ui, record = evil
-    error = ui.json("/errors")["errors"][0]["fingerprint"]
-    name = ui.json("/jobs", q="status:error")["jobs"][0]["action"]
+    error = next(e["fingerprint"] for e in ui.json("/errors")["errors"] if e["last_job"] == record.id)
+    name = ui.json("/jobs", q=f"id:{record.id}")["jobs"][0]["action"]
     from urllib.parse import quote
 
-    pages = [*PAGES, f"/jobs/{record.id}", f"/errors/{error}", f"/action?name={quote(name)}", f"/jobs?q={quote(EVIL)}"]
+    pages = [
+        *PAGES,
+        f"/jobs/{record.id}",
+        f"/errors/{error}",
+        f"/action?name={quote(name)}",
+        f"/jobs?q={quote(webdata.EVIL)}",
+    ]
     clean = Text(ui.ask("/nowhere").text)
     shown = 0
     for path in pages:
@@ -444,7 +437,7 @@ def test_hostile_text_is_only_text(evil):
 
 def test_no_cell_is_a_formula(evil):
     ui, _ = evil
-    row = next(row for row in csv.DictReader(io.StringIO(ui.ask("/jobs.csv?q=status:ok").text)))
+    row = next(row for row in csv.DictReader(io.StringIO(ui.ask("/jobs.csv?q=queue:@x").text)))
     assert (row["action"], row["queue"], row["job_id"]) == ("'=HYPERLINK(1)", "'@x", "'+1")
 
 

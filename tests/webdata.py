@@ -38,6 +38,8 @@ ERRORS: dict[str, list[tuple[str, str, str]]] = {
     "shop.search.reindex_document": [("builtins.KeyError", "'title'", "document")],
     "shop.media.VideoThumbnail#perform": [("builtins.MemoryError", "", "encode")],
 }
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>${7*7}{{7*7}}\u202e\x00\x1b[31m"
+LONG = "Endless" * 1_500  # more than 10,000 characters without a place to break them
 REVISIONS = (("4f2c1aa", 30), ("9b07e31", 7))  # and how many hours ago each started
 
 
@@ -178,3 +180,43 @@ def retried(store: Store, now: int) -> list[str]:
     with store.transaction():
         store.insert(records, store.enter_process(info))
     return [record.id for record in records]
+
+
+def trouble(store: Store, now: int) -> list[str]:
+    """Store a job whose card was declined, and one that was killed, whatever `fill` came by; returns their ids."""
+    declined = Record(record_id(b"trouble!", 0), "error", now - 3 * MINUTE, action="shop.payments.PaymentCapture#perform")
+    declined.queue, declined.duration_ns, declined.attempts = "payments", 212_000_000, 1
+    declined.queue_time_ms, declined.kwargs = 84.0, {"order": 31_337, "card": "[FILTERED]"}
+    path = "/srv/shop/payments.py"
+    frames = [Frame("/usr/lib/python3.12/site-packages/rq/job.py", 1352, "perform", in_app=False)]
+    frames += [Frame(path, 21, "perform", in_app=True), Frame(path, 48, "charge", in_app=True)]
+    declined.exception = ExceptionInfo("shop.payments.CardDeclined", "card of order 31337 was declined", frames)
+    killed = Record(record_id(b"trouble!", 1), "killed", now - 2 * MINUTE, action="shop.media.VideoThumbnail#perform")
+    killed.queue, killed.duration_ns, killed.killed = "media", 5 * SECOND, Killed(4078, "SIGKILL", "encode.video")
+    with store.transaction():
+        store.insert([declined, killed])
+    return [declined.id, killed.id]
+
+
+def hostile(store: Store, now: int) -> list[Record]:
+    """Store jobs whose every text is markup, endless, or a formula; return them, the one that is markup first."""
+    records = []
+    for number, text in enumerate((EVIL, LONG)):
+        record = Record(record_id(b"hostile!", number), "error", now, action=f"{text}.A#{text}", queue=text)
+        record.job_id, record.duration_ns, record.args, record.kwargs = (
+            text,
+            5_000_000,
+            [text, {text: text}],
+            {text: text},
+        )
+        record.tags, record.params, record.env = {text: text}, {text: text}, {text: text}
+        record.events = [Event("query." + text, text, text, 0, 2_000_000, None)] * 6
+        frames = [Frame(text, 3, text, in_app=True), Frame(text, 3, text, in_app=False)]
+        record.exception = ExceptionInfo(text, text, frames, [ExceptionInfo(text, text)])
+        record.service = record.revision = record.host = record.thread = record.rule = text
+        records.append(record)
+    records.append(Record(record_id(b"hostile!", 2), "ok", now, action="=HYPERLINK(1)", queue="@x", job_id="+1"))
+    with store.transaction():
+        store.insert(records)
+        store.note_problem(EVIL, LONG)
+    return records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import log2
 
 BUCKETS_A_DOUBLING = 8
@@ -62,18 +63,17 @@ def pack(histogram: Histogram) -> bytes:
 
 def unpack(data: bytes) -> Histogram:
     """Return the histogram that `pack` wrote."""
-    values: list[int] = []
-    value = shift = 0
-    for byte in data:
-        value |= (byte & LOW_BITS) << shift
-        if byte & MORE:
-            shift += 7
-        else:
-            values.append(value)
-            value = shift = 0
-    found: Histogram = {}
-    number = 0
-    for distance, count in zip(values[::2], values[1::2], strict=True):
-        number += distance
-        found[number] = count
-    return found
+    values: bytes | list[int] = data
+    if not data.isascii():  # else each byte is a whole value, as most are
+        values = []
+        part = shift = 0
+        for byte in data:
+            if byte & MORE:
+                part |= (byte & LOW_BITS) << shift
+                shift += 7
+            elif shift:
+                values.append(part | byte << shift)
+                part = shift = 0
+            else:
+                values.append(byte)
+    return dict(zip(accumulate(values[::2]), values[1::2], strict=True))

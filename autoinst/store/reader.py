@@ -199,10 +199,10 @@ class Reader:
         with self._errors():
             return totals.deploys(self._con, self._names, since_ns, limit)
 
-    def release(self, revision: str, since_ns: int, until_ns: int) -> dict[str | None, Cell]:
-        """Return totals per action of a revision's jobs, to the hour."""
+    def release(self, revision: str, since_ns: int, until_ns: int, action: str | None = None) -> dict[str | None, Cell]:
+        """Return totals per action (or of one) of a revision's jobs, to the hour."""
         with self._errors():
-            return totals.release(self._con, self._names, revision, since_ns, until_ns)
+            return totals.release(self._con, self._names, revision, since_ns, until_ns, action=action)
 
     def statements(
         self, since_ns: int, until_ns: int, *, action: str | None = None, limit: int = 200

@@ -122,13 +122,14 @@ def deploys(con: sqlite3.Connection, names: Names, since_ns: int, limit: int) ->
 
 
 def release(
-    con: sqlite3.Connection, names: Names, revision: str, since_ns: int, until_ns: int
+    con: sqlite3.Connection, names: Names, revision: str, since_ns: int, until_ns: int, *, action: str | None = None
 ) -> dict[str | None, Cell]:
     """Return totals per action of the jobs of a revision, to the hour."""
+    more, values = _of_action(names, action)
     out: dict[str | None, Cell] = {}
     for row in con.execute(
-        f"SELECT action, {VALUES} FROM release_hour WHERE at >= ? AND at < ? AND revision = ?",  # noqa: S608
-        (since_ns // HOUR_NS, -(-until_ns // HOUR_NS), names.find(revision) or -1),
+        f"SELECT action, {VALUES} FROM release_hour WHERE at >= ? AND at < ? AND revision = ?{more}",  # noqa: S608
+        [since_ns // HOUR_NS, -(-until_ns // HOUR_NS), names.find(revision) or -1, *values],
     ):
         out.setdefault(names.text(row[0]), Cell()).add(cell_of(row[1:]))
     return out

@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autoinst.store import histogram
-from autoinst.store.figures import to_ms, totals_json
+from autoinst.store.figures import TOTALS_COLUMNS, to_ms, totals_json
 from autoinst.store.query import JobFilter
-from autoinst.store.rollups import merge
+from autoinst.store.rollups import Cell, merge
 from autoinst.web import charts
 from autoinst.web.figures import figures
+from autoinst.web.incidents import error_rows
 from autoinst.web.overview import is_known, statement_rows
 from autoinst.web.page import Page, PageError
+from autoinst.web.revisions import changes, compare
 
 if TYPE_CHECKING:
     from autoinst.web.page import Context
 
 SAMPLES = 8
-LOOKED_AT = 2_000  # newest jobs among which the slowest are looked for
+LOOKED_AT = 1_000  # newest jobs among which the slowest are looked for
 
 
 def action(ctx: Context) -> Page:
@@ -28,8 +30,9 @@ def action(ctx: Context) -> Page:
         raise PageError(404, "No such action", f"Nothing named {name!r} has been recorded.")
     cells = store.series(window.since_ns, window.until_ns, step_ns=window.step_ns, action=name)
     before = window.before()
-    now = merge(cells.values())
-    was = merge(store.series(before.since_ns, before.until_ns, step_ns=before.step_ns, action=name).values())
+    now, was = merge(cells.values()), Cell()
+    if is_known(ctx, before):
+        was = merge(store.series(before.since_ns, before.until_ns, step_ns=before.step_ns, action=name).values())
     deploys = store.deploys(window.since_ns)
     latest = list(
         store.jobs(JobFilter(limit=LOOKED_AT, since_ns=window.since_ns, until_ns=window.until_ns, action=name))
@@ -38,27 +41,30 @@ def action(ctx: Context) -> Page:
     statements = store.statements(window.since_ns, window.until_ns, action=name, limit=500)
     queues = sorted(store.queue_totals(window.since_ns, window.until_ns, name).items(), key=lambda item: -item[1].jobs)
     errors = [error for error in store.errors(since_ns=window.since_ns, limit=200) if error.action == name]
+    release = compare(ctx, store.deploys(limit=100), action=name)
     return Page(
         "action.html",
         name,
         {
             "name": name,
-            "figures": figures(window, now, was if is_known(ctx, before) else None),
+            "figures": figures(window, now, was),
             "total": now,
             "throughput": charts.throughput(window, cells, deploys),
             "durations": charts.durations(window, cells, deploys),
             "waits": charts.queue_times(window, cells, deploys),
-            "histogram": charts.histogram(now.durations, histogram.middle),
+            "histogram": charts.histogram(now, histogram.middle),
             "split": statement_rows(statements, now.sum_ns),
             "statements": statements[:SAMPLES],
             "queues": queues,
             "latest": latest[:SAMPLES],
             "slowest": slowest,
             "looked_at": len(latest),
-            "errors": errors[:SAMPLES],
+            "errors": error_rows(ctx, errors[:SAMPLES]),
+            "release": release,
+            "changes": changes(*release.cells(name)) if all(cell.jobs for cell in release.cells(name)) else [],
             "deploys": deploys,
         },
-        {
+        lambda: {
             "action": name,
             "window": window.iso(),
             "totals": totals_json(now),
@@ -71,7 +77,7 @@ def action(ctx: Context) -> Page:
             ],
             "slowest": [record.to_json() for record in slowest],
         },
-        ("at", *totals_json(now)),
-        [(at // 10**9, *totals_json(cell).values()) for at, cell in cells.items()],
+        ("at", *TOTALS_COLUMNS),
+        lambda: [(at // 10**9, *totals_json(cell).values()) for at, cell in cells.items()],
         nav="actions",
     )

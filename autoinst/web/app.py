@@ -19,7 +19,7 @@ from autoinst.errors import AutoinstError, HomeError
 from autoinst.store.failures import STATES
 from autoinst.store.reader import OutdatedStoreError, SlowStoreError
 from autoinst.store.sqlite import Store
-from autoinst.web import action, errors, job, jobs, machinery, overview, render
+from autoinst.web import action, errors, job, jobs, machinery, overview, render, revisions
 from autoinst.web import window as windows
 from autoinst.web.metrics import Metrics
 from autoinst.web.page import Context, Page, PageError
@@ -62,7 +62,7 @@ class Site:
             *self._page("/jobs/{record_id:str}", self._job),
             *self._page("/running", jobs.running),
             *self._page("/queries", overview.queries),
-            *self._page("/revisions", overview.revisions),
+            *self._page("/revisions", revisions.revisions),
             *self._page("/processes", machinery.processes),
             *self._page("/rules", machinery.rules),
             Route("/errors/{fingerprint:str}/state", self.set_state, methods=["POST"]),

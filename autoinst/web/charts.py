@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 720, 120
 SPARK_WIDTH, SPARK_HEIGHT = 96, 20
 GAP = 0.18  # of a bar's width
+MAX_NAMED, MAX_NAME = 6, 14  # names of revisions in a chart, and their characters
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Bar:
     width: float
     parts: list[tuple[str, float, float]]
     title: str
+
+    @property
+    def slot(self) -> float:
+        """The width up to the next bar, in which the pointer finds this one."""
+        return round(self.width / (1 - GAP), 2)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What a chart draws; `ticks` are what stands at its lines, from the upper edge down, evenly spaced."""
+    """What a chart draws; `ticks` are what stands at its lines, from the upper edge down, evenly spaced.
+
+    `marks` are (x, text, class) of lines across, `span` its begin and end in ms since the epoch if it is about a time.
+    """
 
     label: str
     ticks: list[str]
@@ -49,15 +58,29 @@ class Chart:
     lines: list[Line] = field(default_factory=list)
     slots: list[Bar] = field(default_factory=list)
     markers: list[tuple[float, Deploy]] = field(default_factory=list)
+    marks: list[tuple[float, str, str]] = field(default_factory=list)
+    span: tuple[int, int] | None = None
     empty: bool = False
     width: int = WIDTH
     height: int = HEIGHT
+
+    @property
+    def named(self) -> list[tuple[float, str, str]]:
+        """What stands beside lines across: (x in % of the width, text, where the text begins)."""
+        names = [(x, deploy.revision) for x, deploy in self.markers[:MAX_NAMED]]
+        names = [(x, name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…") for x, name in names]
+        names += [(x, text) for x, text, _ in self.marks]
+        return [(round(x / WIDTH * 100, 2), text, _anchor(x)) for x, text in names]
 
     @property
     def grid(self) -> str:
         """The lines as an SVG path."""
         gaps = max(len(self.ticks) - 1, 1)
         return "".join(f"M0 {max(index * HEIGHT / gaps, 0.5):.1f}H{WIDTH}" for index in range(gaps))
+
+
+def _anchor(x: float) -> str:
+    return "end" if x > WIDTH * 0.85 else "start"
 
 
 def throughput(window: Window, cells: dict[int, Cell], deploys: Sequence[Deploy]) -> Chart:
@@ -84,6 +107,7 @@ def throughput(window: Window, cells: dict[int, Cell], deploys: Sequence[Deploy]
         window.labels(),
         bars,
         markers=_markers(window, deploys),
+        span=_span(window),
         empty=not bars,
     )
 
@@ -128,7 +152,8 @@ def _percentiles(
             low, high = values[at]
             slots.append(Bar(x, width, [], f"{exact(at)}: median {_ms(low)}, 95 % within {_ms(high)}"))
     label = f"{what}: 95 % within at most {_ms(most)}"
-    return Chart(label, scale.ticks(), window.labels(), [], lines, slots, _markers(window, deploys))
+    markers = _markers(window, deploys)
+    return Chart(label, scale.ticks(), window.labels(), [], lines, slots, markers, span=_span(window))
 
 
 class Decades:
@@ -157,11 +182,13 @@ def counts(window: Window, numbers: dict[int, int], label: str) -> Chart:
         if count:
             tall = round(_share(count, most), 1)
             bars.append(Bar(x, width, [("bad", round(HEIGHT - tall, 1), tall)], f"{exact(at)}: {count}"))
-    return Chart(label, [f"{most:,}", f"{most / 2:,.6g}", "0"], window.labels(), bars, empty=not bars)
+    ticks = [f"{most:,}", f"{most / 2:,.6g}", "0"]
+    return Chart(label, ticks, window.labels(), bars, span=_span(window), empty=not bars)
 
 
-def histogram(buckets: dict[int, int], middle: Callable[[int], float]) -> Chart:
-    """Draw how many jobs took how long, from the shortest to the longest."""
+def histogram(cell: Cell, middle: Callable[[int], float]) -> Chart:
+    """Draw how many jobs took how long, from the shortest to the longest, with the median and the 95th percentile."""
+    buckets = cell.durations
     if not buckets:
         return Chart("No durations", [], [], empty=True)
     low, high = min(buckets), max(buckets)
@@ -179,7 +206,13 @@ def histogram(buckets: dict[int, int], middle: Callable[[int], float]) -> Chart:
         x, across = round(index * width, 2), round(width * (1 - GAP), 2)
         bars.append(Bar(x, across, [("plain", round(HEIGHT - tall, 1), tall)], f"about {about}: {grouped[index]:,}"))
     labels = [_ms(middle(low)), _ms(middle((low + high) // 2)), _ms(middle(high))]
-    return Chart(f"Durations from {labels[0]} to {labels[2]}", [f"{most:,}", f"{most / 2:,.6g}", "0"], labels, bars)
+    marks = []
+    for name, share in (("median", 0.5), ("95 %", 0.95)):
+        value = cell.percentile_ns(share)
+        number = next((number for number in range(low, high + 1) if value is not None and middle(number) >= value), low)
+        marks.append((round(((number - low) // size + 0.5) * width, 1), f"{name} {_ms(value)}", "share"))
+    ticks = [f"{most:,}", f"{most / 2:,.6g}", "0"]
+    return Chart(f"Durations from {labels[0]} to {labels[2]}", ticks, labels, bars, marks=marks)
 
 
 def spark(window: Window, steps: Sequence[Step]) -> dict[str, Any]:
@@ -246,6 +279,10 @@ def _markers(window: Window, deploys: Sequence[Deploy]) -> list[tuple[float, Dep
         for deploy in deploys
         if window.since_ns <= deploy.first_ns < window.until_ns
     ]
+
+
+def _span(window: Window) -> tuple[int, int]:
+    return window.since_ns // 10**6, window.until_ns // 10**6
 
 
 def _round(ns: float) -> str:

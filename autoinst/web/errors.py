@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autoinst.store.failures import HOUR_NS, STATES
+from autoinst.store.failures import STATES
 from autoinst.store.query import JobFilter
-from autoinst.store.totals import Step
 from autoinst.web import charts, sources
+from autoinst.web.incidents import by_step, error_rows, hourly
 from autoinst.web.page import Page, PageError
-from autoinst.web.window import Window
 
 if TYPE_CHECKING:
     from autoinst.store.failures import ErrorGroup
@@ -24,16 +23,7 @@ def errors(ctx: Context) -> Page:
     """Show the errors of one state, the latest first."""
     state = ctx.get("state") if ctx.get("state") in (*STATES, "all") else "open"
     found = ctx.store.errors(since_ns=ctx.window.since_ns, limit=LIMIT, state=None if state == "all" else state)
-    hours = ctx.store.all_error_hours(ctx.window.since_ns)
-    small = _hourly(charts.coarse(ctx.window))
-    rows = []
-    for group in found:
-        steps: dict[int, int] = {}
-        for at, count in hours.get(group.id, {}).items():
-            start = at - at % small.step_ns
-            steps[start] = steps.get(start, 0) + count
-        times = [Step(at, count, count) for at, count in steps.items()]
-        rows.append({"error": group, "count": sum(steps.values()), "spark": charts.spark(small, times)})
+    rows = error_rows(ctx, found)
     listed = [group.to_json() for group in found]
     return Page(
         "errors.html",
@@ -52,21 +42,12 @@ def errors(ctx: Context) -> Page:
     )
 
 
-def _hourly(window: Window) -> Window:
-    """Return `window` in steps that are whole hours, which is what errors are counted by."""
-    step = -(-window.step_ns // HOUR_NS) * HOUR_NS
-    return Window(window.name, window.since_ns // step * step, -(-window.until_ns // step) * step, step)
-
-
 def error(ctx: Context, fingerprint: str) -> Page:
     """Show one error: when it happened, where it was raised, and its latest jobs."""
     group = find(ctx, fingerprint)
-    window = _hourly(ctx.window)
+    window = hourly(ctx.window)
     hours = ctx.store.error_hours(group.id, window.since_ns)
-    counts: dict[int, int] = {}
-    for at, count in hours.items():
-        start = at - at % window.step_ns
-        counts[start] = counts.get(start, 0) + count
+    counts = by_step(hours, window)
     samples = list(ctx.store.jobs(JobFilter(limit=SAMPLES, error=group.id)))
     newest = samples[0] if samples else None
     exception = newest.exception if newest is not None else None

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoinst.record import CSV_COLUMNS
 from autoinst.store import traces
 from autoinst.store.events import repeated, self_times, statement_text
-from autoinst.store.failures import fingerprint
+from autoinst.store.failures import HOUR_NS, fingerprint
 from autoinst.store.query import JobFilter
+from autoinst.store.rollups import merge
 from autoinst.web import sources
+from autoinst.web.jobs import quoted
 from autoinst.web.overview import is_query
 from autoinst.web.page import Page, PageError
-from autoinst.wording import duration
+from autoinst.wording import duration, exact
 
 if TYPE_CHECKING:
     from autoinst.record import Event, Record
+    from autoinst.store.rollups import Cell
     from autoinst.web.page import Context
 
 TRACE = 200
@@ -26,6 +29,8 @@ SLOW_NS = 100_000_000  # an event at least that long that takes SLOW_SHARE of it
 SLOW_SHARE = 0.3
 SCALE = 1000.0  # the width of a time line in its own units
 MAX_ROWS = 400
+RULER = 4  # parts of the time line
+MAX_PARTS = 6
 
 
 @dataclass
@@ -41,6 +46,15 @@ class Row:
     own_ns: int
     bars: list[tuple[float, float]]
     kind: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that is known of a job; `search` finds the jobs that share it."""
+
+    label: str
+    value: str
+    search: str = ""
 
 
 @dataclass
@@ -72,19 +86,68 @@ def job(ctx: Context, record_id: str) -> Page:
             "took_ns": took_ns,
             "known": elapsed is not None,
             "rows": waterfall(record, took_ns),
+            "ruler": ruler(span_ns(record, took_ns)),
+            "split": split(record, took_ns),
             "wait": waiting(record, took_ns),
+            "given": given(record),
+            "facts": facts(record),
             "notes": notes(record, took_ns),
             "traces": sources.chain(error, record.started_ns) if error else [],
             "fingerprint": fingerprint(error).hex() if error and record.status == "error" else None,
             "runs": runs,
             "trace": members(trace) if len(trace) > 1 else [],
-            "usual": ctx.store.totals(ctx.now_ns - 24 * 3600 * 10**9, ctx.now_ns).get(record.action),
+            "usual": usual(ctx, record),
         },
         {**record.to_json(), "runs": [run.id for run in runs], "trace": [one.id for one in trace]},
         CSV_COLUMNS,
         [record.to_csv()],
         nav="jobs",
     )
+
+
+def usual(ctx: Context, record: Record) -> Cell:
+    """Return the totals of the action's last day."""
+    found = ctx.store.series(ctx.now_ns - 24 * HOUR_NS, ctx.now_ns, step_ns=HOUR_NS, action=record.action or "")
+    return merge(found.values())
+
+
+def given(record: Record) -> list[tuple[str, Any]]:
+    """Return what the job was called with, and what it or its rule said of it."""
+    every = (
+        ("Arguments", record.args),
+        ("Keyword arguments", record.kwargs),
+        ("Tags", record.tags or None),
+        ("Parameters", record.params or None),
+        ("Environment variables", record.env or None),
+    )
+    return [(label, value) for label, value in every if value is not None]
+
+
+def facts(record: Record) -> list[Fact]:
+    """Return what else is known of a job, each with the search for its like."""
+    enqueued = exact(record.enqueued_ns) if record.enqueued_ns else None
+    every: tuple[tuple[str, Any, str], ...] = (
+        ("Enqueued", enqueued, ""),
+        ("Queue", record.queue, "queue"),
+        ("Service", record.service, "service"),
+        ("Environment", record.environment, "environment"),
+        ("Revision", record.revision, "revision"),
+        ("Host", record.host, "host"),
+        ("Process", record.pid, "pid"),
+        ("Thread", record.thread, ""),
+        ("Name", record.name, "name"),
+        ("Namespace", record.namespace, ""),
+        ("Rule", record.rule, ""),
+        ("The library's id", record.job_id, "job"),
+        ("Id", record.id, ""),
+        ("Trace", record.trace_id, "trace"),
+        ("Parent span", record.parent_span_id, ""),
+    )
+    return [
+        Fact(label, str(value), f"{key}:{quoted(str(value))}" if key else "")
+        for label, value, key in every
+        if value is not None
+    ]
 
 
 def runs_of(ctx: Context, record: Record) -> list[Record]:
@@ -101,6 +164,35 @@ def runs_of(ctx: Context, record: Record) -> list[Record]:
 def span_ns(record: Record, took_ns: int) -> int:
     """Return how long the time line is: the job and all its events."""
     return max([took_ns, *(event.start_ns + (event.duration_ns or 0) for event in record.events), 1])
+
+
+def ruler(span: int) -> list[tuple[float, str, str]]:
+    """Return what stands above the time line: (x in %, time, where the text begins)."""
+    anchors = {0: "start", RULER: "end"}
+    return [
+        (100 * part / RULER, (duration(span * part / RULER / 1e6) or "") if part else "0", anchors.get(part, "middle"))
+        for part in range(RULER + 1)
+    ]
+
+
+def split(record: Record, took_ns: int) -> list[dict[str, Any]]:
+    """Return how the time is spent: (name, share, x and width in %, kind) of the events by name, then the rest."""
+    own: dict[str, int] = {}
+    for event, time in zip(record.events, self_times(record.events), strict=True):
+        own[event.name] = own.get(event.name, 0) + time
+    inside = sum(own.values())
+    whole = max(took_ns, inside, 1)
+    parts = sorted(own.items(), key=lambda item: -item[1])
+    shown = [*parts[:MAX_PARTS], ("the job's own code", whole - inside)]
+    if len(parts) > MAX_PARTS:
+        shown.insert(MAX_PARTS, ("other events", sum(time for _, time in parts[MAX_PARTS:])))
+    out, x = [], 0.0
+    for name, time in shown:
+        share = time / whole
+        kind = "job" if name == "the job's own code" else kind_of(name)
+        out.append({"name": name, "share": share, "x": round(x * 100, 2), "width": round(share * 100, 2), "kind": kind})
+        x += share
+    return out
 
 
 def waterfall(record: Record, took_ns: int) -> list[Row]:

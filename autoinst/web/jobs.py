@@ -19,6 +19,17 @@ SECONDS = 1.2  # for one page of a search
 SHOWN = 50
 EXPORTED = 1_000
 MOST = 20  # suggestions
+# Label -> what it searches for.
+TABS = {
+    "All": "",
+    "Failed": "status:error,killed",
+    "Running": "status:running",
+    "Ignored": "status:ignored",
+    "Retried": "attempts>1",
+    "Slow": "duration>1s",
+}
+_QUOTED = re.compile(r'("(?:[^"\\]|\\.)*")')
+_TAB_TERM = re.compile(r"(?<!\S)(?:status:[\w,]+|attempts>1|duration>1s)(?!\S)")
 _CURSOR = re.compile(r"(\d{1,19})\.(\d{1,18})")
 _LAST_TERM = re.compile(r"(-?)([^\s]*)$")
 
@@ -49,6 +60,8 @@ def jobs(ctx: Context, *, limit: int = SHOWN) -> Page:
             "q": text,
             "problem": problem,
             "records": records,
+            "tabs": tabs(ctx, text),
+            "everything": not (ctx.query.get("from") or ctx.query.get("to") or ctx.query.get("range")),
             "next": next_url,
             "first": ctx.here() if ctx.get("before") else None,
             "complete": complete,
@@ -68,6 +81,18 @@ def jobs(ctx: Context, *, limit: int = SHOWN) -> Page:
         status=400 if problem is not None else 200,
         nav="jobs",
     )
+
+
+def tabs(ctx: Context, text: str) -> list[tuple[str, str, bool]]:
+    """Return (label, address, whether it is shown) of the searches people want most, the other terms of `text` kept."""
+    parts = _QUOTED.split(text)
+    parts[::2] = [_TAB_TERM.sub("", part) for part in parts[::2]]
+    rest = "".join(parts).strip()
+    out = []
+    for label, term in TABS.items():
+        wanted = f"{term} {rest}".strip()
+        out.append((label, ctx.here(q=wanted or None), sorted(wanted.split()) == sorted(text.split())))
+    return out
 
 
 def cursor(text: str) -> tuple[int, int] | None:

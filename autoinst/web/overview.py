@@ -1,4 +1,4 @@
-"""The pages about all jobs together: Overview, Actions, Queries, and two revisions side by side."""
+"""The pages about all jobs together: Overview, Actions, Queries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from autoinst.store.figures import SORTS, TOTALS_COLUMNS, failing, to_ms, totals
 from autoinst.store.rollups import Cell, merge
 from autoinst.web import charts
 from autoinst.web.figures import Figure, figures
+from autoinst.web.incidents import error_rows
 from autoinst.web.page import Page
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ def overview(ctx: Context) -> Page:
     store, window = ctx.store, ctx.window
     cells = store.series(window.since_ns, window.until_ns, step_ns=window.step_ns)
     before = window.before()
-    now = merge(cells.values())
-    was = merge(store.series(before.since_ns, before.until_ns, step_ns=before.step_ns).values())
+    was = Cell()
+    if is_known(ctx, before):
+        was = merge(store.series(before.since_ns, before.until_ns, step_ns=before.step_ns).values())
     deploys = store.deploys(window.since_ns)
     running = ctx.flying_ones()
     errors = store.errors(since_ns=window.since_ns, limit=ERRORS, state="open")
     states = store.error_states(window.since_ns)
     actions = by_action(ctx)
-    head = figures(window, now, was if is_known(ctx, before) else None)
+    now = merge(row["cell"] for row in actions)
+    head = figures(window, now, was)
     head.append(Figure("Running", f"{len(running):,}", href=ctx.url("/running")))
     head.append(Figure("Killed", f"{now.killed:,}", href=ctx.url("/running"), alarm=now.killed > 0))
     return Page(
@@ -44,13 +47,13 @@ def overview(ctx: Context) -> Page:
             "throughput": charts.throughput(window, cells, deploys),
             "durations": charts.durations(window, cells, deploys),
             "deploys": deploys,
-            "errors": errors,
+            "errors": error_rows(ctx, errors),
             "open_errors": states["open"],
             "actions": actions[:TOP],
             "more_actions": len(actions) - TOP,
             "anything": bool(store.last()) or bool(running),
         },
-        {
+        lambda: {
             "window": window.iso(),
             "totals": totals_json(now),
             "before": totals_json(was),
@@ -61,7 +64,7 @@ def overview(ctx: Context) -> Page:
             "deploys": [deploy._asdict() for deploy in deploys],
         },
         ("action", *TOTALS_COLUMNS),
-        [(row["action"], *totals_json(row["cell"]).values()) for row in actions],
+        lambda: [(row["action"], *totals_json(row["cell"]).values()) for row in actions],
         nav="overview",
     )
 
@@ -83,12 +86,12 @@ def actions(ctx: Context) -> Page:
         "actions.html",
         "Actions",
         {"actions": found, "sort": sort, "filter": ctx.get("filter", 200), "anything": bool(ctx.store.last())},
-        {
+        lambda: {
             "window": ctx.window.iso(),
             "actions": [{"action": row["action"], **totals_json(row["cell"])} for row in found],
         },
         ("action", *TOTALS_COLUMNS),
-        [(row["action"], *totals_json(row["cell"]).values()) for row in found],
+        lambda: [(row["action"], *totals_json(row["cell"]).values()) for row in found],
         nav="actions",
     )
 
@@ -146,38 +149,6 @@ def queries(ctx: Context) -> Page:
 def is_query(name: str) -> bool:
     """Return whether an event's name is that of a question to a database."""
     return any(word in name.casefold() for word in QUERY_WORDS)
-
-
-def revisions(ctx: Context) -> Page:
-    """Show two revisions side by side, by default the last two."""
-    deploys = ctx.store.deploys(limit=100)
-    names = list(dict.fromkeys(deploy.revision for deploy in deploys))
-    new = ctx.get("b") or (names[0] if names else "")
-    old = ctx.get("a") or next((name for name in names if name != new), "")
-    first = min((deploy.first_ns for deploy in deploys if deploy.revision in (old, new)), default=ctx.window.since_ns)
-    sides = [ctx.store.release(name, first, ctx.now_ns) if name else {} for name in (old, new)]
-    whole = [merge(side.values()) for side in sides]
-    rows: list[dict[str, Any]] = [
-        {"action": action, "old": sides[0].get(action, Cell()), "new": sides[1].get(action, Cell())}
-        for action in sorted({*sides[0], *sides[1]}, key=lambda name: name or "")
-    ]
-    rows.sort(key=lambda row: -(row["old"].sum_ns + row["new"].sum_ns))
-    return Page(
-        "revisions.html",
-        "Revisions",
-        {"deploys": deploys, "names": names, "old": old, "new": new, "whole": whole, "actions": rows},
-        {
-            "deploys": [deploy._asdict() for deploy in deploys],
-            "a": {"revision": old, **totals_json(whole[0])},
-            "b": {"revision": new, **totals_json(whole[1])},
-            "actions": [
-                {"action": row["action"], "a": totals_json(row["old"]), "b": totals_json(row["new"])} for row in rows
-            ],
-        },
-        ("action", *(f"a_{name}" for name in TOTALS_COLUMNS), *(f"b_{name}" for name in TOTALS_COLUMNS)),
-        [(row["action"], *totals_json(row["old"]).values(), *totals_json(row["new"]).values()) for row in rows],
-        nav="overview",
-    )
 
 
 def statement_rows(statements: list[Statement], whole_ns: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from autoinst.web.window import DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from autoinst.config import Config
     from autoinst.record import Record
@@ -66,13 +66,16 @@ class Context:
 
 @dataclass
 class Page:
-    """A page: its template with `data`, the same as plain JSON, and its main table as rows of CSV."""
+    """A page: its template with `data`, the same as plain JSON, and its main table as rows of CSV.
+
+    What is JSON or rows may be a function, called only where it is asked for: HTML needs neither.
+    """
 
     template: str
     title: str
     data: dict[str, Any]
     json: Any
     columns: Sequence[str] = ()
-    rows: Sequence[Sequence[Any]] = ()
+    rows: Sequence[Sequence[Any]] | Callable[[], Sequence[Sequence[Any]]] = ()
     status: int = 200
     nav: str = field(default="")

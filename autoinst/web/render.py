@@ -7,6 +7,7 @@ import io
 import re
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MARKS = {"ok": "✓", "error": "✕", "ignored": "○", "killed": "☠", "running": "▶"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 MAX_TEXT = 20_000
+MAX_LINKED = 2_000  # bytes of a name in an address
 NAV = (
     ("overview", "/", "Overview"),
     ("actions", "/actions", "Actions"),
@@ -59,6 +61,7 @@ def environment() -> jinja2.Environment:
         plural=plural,
         place=place,
     )
+    made.tests["linkable"] = is_linkable
     made.globals.update(marks=MARKS, nav_items=NAV, ranges=RANGES)
     return made
 
@@ -94,7 +97,7 @@ def data_url(ctx: Context, kind: str) -> str:
 
 def as_json(page: Page) -> Response:
     """Return `page` as JSON."""
-    text = to_json(page.json) + "\n"
+    text = to_json(page.json() if callable(page.json) else page.json) + "\n"
     return Response(text.encode("utf-8", "backslashreplace"), page.status, media_type="application/json")
 
 
@@ -103,7 +106,7 @@ def as_csv(page: Page) -> Response:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(page.columns)
-    for row in page.rows:
+    for row in page.rows() if callable(page.rows) else page.rows:
         writer.writerow([harmless(csv_cell(value)) for value in row])
     name = re.sub(r"[^a-z0-9]+", "-", (page.nav or "page").lower())
     headers = {"content-disposition": f'attachment; filename="autoinst-{name}.csv"'}
@@ -113,6 +116,11 @@ def as_csv(page: Page) -> Response:
 def harmless(value: Any) -> Any:
     """Return a cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def is_linkable(text: str | None) -> bool:
+    """Return whether `text` fits into an address."""
+    return bool(text) and len(quote(str(text), errors="replace")) <= MAX_LINKED
 
 
 def clip(text: str, most: int = MAX_TEXT) -> str:

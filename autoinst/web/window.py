@@ -68,6 +68,10 @@ class Window:
         form = "%H:%M" if self.span_ns <= DAY_NS else "%d %b %H:%M" if self.span_ns <= 7 * DAY_NS else "%d %b %Y"
         return [format(local(at), form) for at in (self.since_ns, (self.since_ns + self.until_ns) // 2, self.until_ns)]
 
+    def inputs(self) -> tuple[str, str]:
+        """Return both ends as `<input type="datetime-local">` has them."""
+        return f"{local(self.since_ns):%Y-%m-%dT%H:%M}", f"{local(self.until_ns):%Y-%m-%dT%H:%M}"
+
     def iso(self) -> dict[str, str]:
         """Return both ends as RFC 3339 in UTC."""
         return {"since": _iso(self.since_ns), "until": _iso(self.until_ns)}

@@ -1,4 +1,4 @@
-// Everything here is an extra: without it the pages work, but for live updates, keys and suggestions.
+// Everything here is an extra: without it the pages work, but for live updates, keys, suggestions and what the pointer does in charts.
 "use strict";
 (() => {
   const main = document.getElementById("main");
@@ -116,17 +116,81 @@
     if (source && document.visibilityState === "visible") update();
   }, 30000);
 
+  // -- charts: what a bar stands for is told at once, and a stretch that is dragged over is looked at closer ----------
+
+  const tip = Object.assign(document.createElement("div"), { id: "tip", hidden: true });
+  const zoom = Object.assign(document.createElement("div"), { id: "zoom", hidden: true });
+  tip.setAttribute("aria-hidden", "true");
+  document.body.append(tip, zoom);
+  const texts = new WeakMap();
+  let from = null;
+
+  function textOf(target) {
+    const shape = target.closest("g, rect");
+    const title = shape && [...shape.children].find((child) => child.nodeName === "title");
+    if (title) {
+      texts.set(shape, title.textContent);
+      title.remove(); // the browser would show it once more, later
+    }
+    return shape && texts.get(shape);
+  }
+
+  function place(event, text) {
+    tip.textContent = text;
+    tip.hidden = false;
+    const left = Math.min(event.clientX + 12, window.innerWidth - tip.offsetWidth - 8);
+    tip.style.left = `${Math.max(left, 8)}px`;
+    tip.style.top = `${Math.max(event.clientY - tip.offsetHeight - 10, 8)}px`;
+  }
+
+  main.addEventListener("pointermove", (event) => {
+    const text = event.target instanceof Element && event.target.closest(".plot > svg") && textOf(event.target);
+    if (text && !from) place(event, text);
+    else tip.hidden = true;
+    if (!from) return;
+    const box = from.plot.getBoundingClientRect();
+    const [a, b] = [from.x, Math.min(Math.max(event.clientX, box.left), box.right)].sort((x, y) => x - y);
+    zoom.hidden = b - a < 4;
+    Object.assign(zoom.style, { left: `${a}px`, width: `${b - a}px`, top: `${box.top}px`, height: `${box.height}px` });
+  });
+  main.addEventListener("pointerleave", () => (tip.hidden = true));
+  document.addEventListener("scroll", () => (tip.hidden = true), { passive: true });
+
+  main.addEventListener("pointerdown", (event) => {
+    const plot = event.target instanceof Element && event.target.closest(".plot[data-since] > svg");
+    if (!plot || event.button || event.pointerType === "touch") return;
+    from = { plot, x: event.clientX };
+    event.preventDefault();
+  });
+  document.addEventListener("pointerup", (event) => {
+    const start = from;
+    from = null;
+    zoom.hidden = true;
+    if (!start || Math.abs(event.clientX - start.x) < 8) return;
+    const box = start.plot.getBoundingClientRect();
+    const { since, until } = start.plot.parentElement.dataset;
+    const at = (x) => {
+      const share = Math.min(Math.max((x - box.left) / box.width, 0), 1);
+      return new Date(+since + share * (until - since)).toISOString().slice(0, 19) + "Z";
+    };
+    const address = new URL(location.href);
+    for (const name of ["range", "before"]) address.searchParams.delete(name);
+    address.searchParams.set("from", at(Math.min(start.x, event.clientX)));
+    address.searchParams.set("to", at(Math.max(start.x, event.clientX)));
+    location.href = address;
+  });
+
   // -- keys --------------------------------------------------------------------------------------------------------
 
   const pages = { o: "/", a: "/actions", e: "/errors", j: "/jobs", r: "/running", q: "/queries" };
   let going = false;
 
   function step(by) {
-    const links = [...main.querySelectorAll("tbody tr, .errors li")]
+    const links = [...main.querySelectorAll("tbody tr")]
       .map((row) => row.querySelector("a.name, a[href]"))
       .filter((link) => link && link.offsetParent);
     if (!links.length) return;
-    const at = links.findIndex((link) => link.closest("tr, li").contains(document.activeElement));
+    const at = links.findIndex((link) => link.closest("tr").contains(document.activeElement));
     const next = at < 0 ? (by > 0 ? 0 : links.length - 1) : Math.min(Math.max(at + by, 0), links.length - 1);
     links[next].focus();
     links[next].scrollIntoView({ block: "nearest" });
