@@ -254,7 +254,7 @@ def test_without_scripts(browser: Browser, ui: Ui) -> None:
         page.get_by_role("link", name="Older").click()
         page.wait_for_url("**before=*")
         page.goto("/errors")
-        page.get_by_role("link", name="CardDeclined").click()
+        page.get_by_role("link", name="CardDeclined").first.click()
         page.get_by_role("button", name="Resolve").click()
         page.get_by_role("button", name="Open again").click()
         page.get_by_role("button", name="Resolve").wait_for()

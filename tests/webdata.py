@@ -184,7 +184,9 @@ def retried(store: Store, now: int) -> list[str]:
 
 def trouble(store: Store, now: int) -> list[str]:
     """Store a job whose card was declined, and one that was killed, whatever `fill` came by; returns their ids."""
-    declined = Record(record_id(b"trouble!", 0), "error", now - 3 * MINUTE, action="shop.payments.PaymentCapture#perform")
+    declined = Record(
+        record_id(b"trouble!", 0), "error", now - 3 * MINUTE, action="shop.payments.PaymentCapture#perform"
+    )
     declined.queue, declined.duration_ns, declined.attempts = "payments", 212_000_000, 1
     declined.queue_time_ms, declined.kwargs = 84.0, {"order": 31_337, "card": "[FILTERED]"}
     path = "/srv/shop/payments.py"
