@@ -11,12 +11,15 @@ import shutil
 import subprocess
 import sys
 
-# Program -> Debian package that has it.
+# Program -> Debian package that has it; the last two are for mysqlclient, which is built.
 SERVERS = {
     "postgres": "postgresql",
     "prometheus": "prometheus",
     "rabbitmq-server": "rabbitmq-server",
     "redis-server": "redis-server",
+    "mariadbd": "mariadb-server-core",
+    "mariadb_config": "libmariadb-dev",
+    "pkg-config": "pkg-config",
 }
 OTHERS = {"chromium": "chromium", "fish": "fish", "man": "man-db", "zsh": "zsh"}
 FOLDERS = "/usr/lib/postgresql/*/bin"  # where Debian has what is not on PATH

@@ -338,6 +338,8 @@ class EventProbe(Probe):
         fields = self.fields
         title = fields.text("title", values) if fields.title else None
         body = fields.text("body", values) if fields.body else None
+        if title is not None or body is not None:
+            title, body = transaction.sanitizer.event(self.name, title, body)
         return begin_event(transaction, node, self.name, title, body)
 
     def end(self, node: Node, result: Any, exception: BaseException | None) -> None:

@@ -96,6 +96,7 @@ TOP = (
 DEFAULTS = (
     Key("namespace", "text", "Namespace of the records; `background_job` if left out."),
     Key("redact", "names", "Keys whose values are masked, beside the built-in ones."),
+    Key("redact_messages", "yes", "Whether exceptions are recorded without their messages."),
     Key("env", "names", "Environment variables that are recorded, beside the built-in ones."),
     Key("carry", "yes", "Whether jobs that are put on a queue are handed the trace; `true` if left out."),
     Key("keep", "mapping", "Which jobs' records are kept where their rule does not say, see below."),

@@ -33,6 +33,7 @@ FIRST_WINS = (
     "keep",
     "retention",
     "carry",
+    "redact_messages",
     "exporters",
 )  # of several files, the one that is read first; an included one fills in
 

@@ -171,8 +171,9 @@ class Parser:
             settings["redact"] = self.texts(found.get("redact"), "'redact'")
             settings["env"] = self.texts(found.get("env"), "'env'")
             settings["keep"] = self._keep(found.get("keep"))
-            if "carry" in found:
-                settings["carry"] = self.yes(found["carry"], "'carry'")
+            for name in ("carry", "redact_messages"):
+                if name in found:
+                    settings[name] = self.yes(found[name], f"'{name}'")
         retention = self._figures(entries.get("retention"), "'retention'", keys.RETENTION)
         if retention:
             settings["retention"] = retention

@@ -8,13 +8,13 @@ import sys
 from autoinst.rules.match import matches as pattern_matches
 from autoinst.spool import layout
 from autoinst.trace.context import class_module, class_mro, class_qualname, describe
-from autoinst.trace.sanitize import plain_number
+from autoinst.trace.sanitize import MARGIN, plain_number
 
 ModuleType = type(sys)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any
 
@@ -45,8 +45,11 @@ STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 OWN_PREFIX = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-def capture(exception: BaseException) -> Captured:
-    """Return `exception` as plain data, with up to 10 causes (`__cause__`, `__context__`, members of groups)."""
+def capture(exception: BaseException, clean: Callable[[str], str]) -> Captured:
+    """Return `exception` as plain data, with up to 10 causes (`__cause__`, `__context__`, members of groups).
+
+    `clean` takes out of messages what must not be recorded.
+    """
     causes: list[Any] = []
     seen = {id(exception)}
     queue = _causes_of(exception)
@@ -55,10 +58,12 @@ def capture(exception: BaseException) -> Captured:
         if id(cause) in seen:
             continue
         seen.add(id(cause))
-        causes.append((describe(type(cause)), message_of(cause), _frames(traceback_of(cause), 0, MAX_CAUSE_FRAMES), []))
+        causes.append(
+            (describe(type(cause)), message_of(cause, clean), _frames(traceback_of(cause), 0, MAX_CAUSE_FRAMES), [])
+        )
         queue.extend(_causes_of(cause))
     frames = _frames(traceback_of(exception), MAX_FRAMES_HEAD, MAX_FRAMES_TAIL)
-    return describe(type(exception)), message_of(exception), frames, causes
+    return describe(type(exception)), message_of(exception, clean), frames, causes
 
 
 def _causes_of(exception: BaseException) -> list[BaseException]:
@@ -73,8 +78,8 @@ def _causes_of(exception: BaseException) -> list[BaseException]:
     return found
 
 
-def message_of(exception: BaseException) -> str:
-    """Return str(exception), bounded; what its `__str__` raises becomes part of the text."""
+def message_of(exception: BaseException, clean: Callable[[str], str]) -> str:
+    """Return str(exception), cleaned and bounded; what its `__str__` raises becomes part of the text."""
     try:
         text = str(exception)
     except Exception as error:  # a user's __str__ may do anything
@@ -82,7 +87,7 @@ def message_of(exception: BaseException) -> str:
     if type(text) is not str:
         text = str.__str__(text)
     left = len(text) - MAX_MESSAGE
-    text = text[:MAX_MESSAGE].encode("utf-8", "backslashreplace").decode("utf-8")
+    text = clean(text[: MAX_MESSAGE + MARGIN])[:MAX_MESSAGE].encode("utf-8", "backslashreplace").decode("utf-8")
     return text if left <= 0 else f"{text}... {left} more"
 
 

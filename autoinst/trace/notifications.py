@@ -68,13 +68,11 @@ class instrument:  # noqa: N801  # a context manager reads as a verb
                 return payload
         if transaction is not None:
             title, body = payload.get("title"), payload.get("body")
-            self._node = begin_event(
-                transaction,
-                current.get() or transaction,
-                name,
-                title if title is None or type(title) is str else _text(transaction, title),
-                body if body is None or type(body) is str else _text(transaction, body),
-            )
+            if title is not None or body is not None:
+                title = title if title is None or type(title) is str else _text(transaction, title)
+                body = body if body is None or type(body) is str else _text(transaction, body)
+                title, body = transaction.sanitizer.event(name, title, body)
+            self._node = begin_event(transaction, current.get() or transaction, name, title, body)
         return payload
 
     @fail_open(nothing)

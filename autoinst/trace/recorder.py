@@ -7,7 +7,7 @@ import sys
 
 from autoinst import config as configuration
 from autoinst.spool.writer import Spool
-from autoinst.trace.sanitize import Sanitizer
+from autoinst.trace.sanitize import FILTERED, Sanitizer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Recorder:
         self.digest = digest
         self.ignored: tuple[str, ...] = tuple(settings.get("ignore") or ())
         self.carries = settings.get("carry") is not False
-        self.sanitizer = Sanitizer(settings.get("redact") or ())
+        messages = settings.get("redact_messages") is not True
+        self.sanitizer = Sanitizer(settings.get("redact") or (), messages=messages)
         self.env_allowed = frozenset((*ENV_ALLOWED, *(settings.get("env") or ())))
 
     def _new_spool(self) -> Spool:
@@ -90,7 +91,8 @@ class Recorder:
             except (KeyError, TypeError, AttributeError):
                 continue
             if isinstance(value, str):
-                out[key] = "[FILTERED]" if self.sanitizer.is_secret(key) else str.__str__(value)[:MAX_ENV_VALUE]
+                text = str.__str__(value)[:MAX_ENV_VALUE]
+                out[key] = FILTERED if self.sanitizer.is_secret(key) else self.sanitizer.text(text)
         return out
 
     def forked(self) -> Spool:

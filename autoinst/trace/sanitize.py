@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+from autoinst.redact import secrets
 from autoinst.trace import faults
 from autoinst.trace.context import class_module, class_qualname, describe
 
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-FILTERED = "[FILTERED]"
+FILTERED = secrets.FILTERED
 RECURSIVE = "[RECURSIVE VALUE]"
 MAX_DEPTH = 8
 MAX_ITEMS = 100  # of one container
 MAX_NODES = 1_000  # of one value
 MAX_TEXT = 2_000  # characters of one string
+MARGIN = 4_000  # characters beyond that are looked at for secrets
 MAX_TOTAL = 16_000  # characters of one value
 MAX_INT_BITS = 1_024
 MAX_KNOWN_KEYS = 1_000
@@ -37,16 +39,22 @@ SECRET_KEYS = (
     "authorization",
     "auth_key",
     "cookie",
+    "session",
+    "jwt",
+    "bearer",
+    "pwd",
     "api_key",
     "apikey",
     "access_key",
     "private_key",
     "credential",
-    "session_id",
     "csrf",
     "credit_card",
+    "creditcard",
     "card_number",
+    "cardnumber",
     "cvv",
+    "cvc",
     "ssn",
 )
 # Standard classes whose own code makes a short text of them.
@@ -70,12 +78,14 @@ TEXT_CLASSES = frozenset(
 class Sanitizer:
     """Knows the keys whose values must not be recorded (lower case, matched anywhere in a key)."""
 
-    __slots__ = ("_seen", "secrets")
+    __slots__ = ("_dialects", "_seen", "messages", "secrets")
 
-    def __init__(self, extra: Iterable[str] = ()) -> None:
-        """Use the default keys and `extra` ones."""
-        self.secrets = (*SECRET_KEYS, *(key.lower() for key in extra))
+    def __init__(self, extra: Iterable[str] = (), *, messages: bool = True) -> None:
+        """Use the default keys and `extra` ones; `messages` says whether exceptions' messages are recorded."""
+        self.secrets = (*SECRET_KEYS, *(key.lower().replace("-", "_") for key in extra))
+        self.messages = messages
         self._seen: dict[str, bool] = {}
+        self._dialects: dict[str, str | None] = {}
 
     def is_secret(self, key: str) -> bool:
         """Return whether values under `key` are filtered."""
@@ -91,8 +101,67 @@ class Sanitizer:
         """Return `value` as None, bool, int, float, str, list or dict (text keys), within the bounds above."""
         kind = type(value)
         if value is None or kind is bool or kind is int or kind is float or kind is str:
-            return _scalar(value, kind)
+            return self.scalar(value, kind)
         return _Walk(self).walk(value, 0)
+
+    def scalar(self, value: Any, kind: type) -> Any:
+        """Return a plain value of class `kind` (str, int, float, bool, None) within the bounds, secrets filtered."""
+        if kind is str:
+            size = len(value)
+            if size > MAX_TEXT:  # a secret that begins before the cut is seen whole
+                return f"{self.text(value[: MAX_TEXT + MARGIN])[:MAX_TEXT]}... {size - MAX_TEXT} more"
+            return self.text(value)
+        if kind is int:
+            if value.bit_length() > MAX_INT_BITS:
+                return f"#<int of {value.bit_length()} bits>"
+            if value >= secrets.LEAST_CARD and secrets.is_card(str(value)):
+                return FILTERED
+        elif kind is float and not is_finite(value):
+            return str(value)  # JSON has no such numbers
+        return value
+
+    def text(self, text: str) -> str:
+        """Return `text` without what looks like a secret, and without the values it gives to secret names."""
+        if len(text) < secrets.LEAST:
+            return text
+        if secrets.mentions(text, self.secrets):
+            text = secrets.masked_named(text, self.secrets)
+        return secrets.masked(text) if secrets.suspicious(text) else text
+
+    def message(self, text: str) -> str:
+        """Return an exception's message without what looks like a secret; words like "token: x" are none there."""
+        if not self.messages:
+            return FILTERED
+        return secrets.masked(text) if len(text) >= secrets.LEAST and secrets.suspicious(text) else text
+
+    def event(self, name: str, title: str | None, body: str | None) -> tuple[str | None, str | None]:
+        """Return title and body of event `name` as they may be recorded; SQL's without its literals."""
+        dialects = self._dialects
+        if name in dialects:
+            dialect = dialects[name]
+        else:
+            from autoinst.redact import dialects as known
+
+            if len(dialects) >= MAX_KNOWN_KEYS:
+                dialects.clear()
+            dialect = dialects[name] = known.dialect_of(name)
+        if dialect is None:
+            return None if title is None else self.text(title), None if body is None else self.text(body)
+        if dialect == "urls":
+            from autoinst.redact.urls import sanitized_in
+
+            title, body = (None if text is None else self.text(sanitized_in(text)) for text in (title, body))
+            return title, body
+        from autoinst.redact import sql
+
+        if body is not None:
+            body = sql.sanitized(body, dialect)
+            if title is None and body is not None:
+                title = sql.verb(body)
+                return title, body
+        if title is not None:
+            title = sql.sanitized(title, dialect)
+        return title, body
 
     def mapping(self, values: Any) -> dict[str, Any]:
         """Return a dict's items as plain data; anything but a dict gives an empty one."""
@@ -113,7 +182,7 @@ class _Walk:
         self.nodes -= 1
         kind = type(value)
         if value is None or kind is bool or kind is int or kind is float or kind is str:
-            value = _scalar(value, kind)
+            value = self.rules.scalar(value, kind)
             if kind is str:
                 value = value[: self.room]
                 self.room -= len(value)
@@ -170,10 +239,10 @@ class _Walk:
                 return self.walk(start.decode("utf-8", "backslashreplace"), MAX_DEPTH)
         number = plain_number(value)
         if number is not None:
-            return _scalar(number, type(number))
+            return self.rules.scalar(number, type(number))
         if _is_text_class(kind):
             try:
-                return str(value)[:MAX_TEXT]
+                return self.rules.text(str(value)[:MAX_TEXT])
             except Exception as error:  # a time's zone may be the program's own code
                 return f"#<{describe(kind)}: its __str__ raised {describe(type(error))}>"
         return f"#<{describe(kind)}>"
@@ -192,18 +261,6 @@ def plain_number(value: Any) -> float | None:
 def is_finite(value: float) -> bool:
     """Return whether a number is neither infinite nor NaN (without importing math)."""
     return -INFINITY < value < INFINITY
-
-
-def _scalar(value: Any, kind: type) -> Any:
-    if kind is str:
-        if len(value) > MAX_TEXT:
-            return f"{value[:MAX_TEXT]}... {len(value) - MAX_TEXT} more"
-    elif kind is int:
-        if value.bit_length() > MAX_INT_BITS:
-            return f"#<int of {value.bit_length()} bits>"
-    elif kind is float and not is_finite(value):
-        return str(value)  # JSON has no such numbers
-    return value
 
 
 def _is_text_class(kind: type) -> bool:

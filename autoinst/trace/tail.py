@@ -36,9 +36,10 @@ def tail_of(transaction: Transaction, *, final: bool) -> bytes:
         if transaction.dropped_events:
             content["dropped"] = transaction.dropped_events
         if transaction.exception is not None:
-            captured = capture(transaction.exception)
+            message = transaction.sanitizer.message
+            captured = capture(transaction.exception, message)
             for other in (details or {}).get("more") or ():
-                captured[3].append((*capture(other)[:3], []))
+                captured[3].append((*capture(other, message)[:3], []))
             content["exc"] = captured
     return marshal.dumps(content, 2) if content else b""
 
