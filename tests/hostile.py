@@ -1,4 +1,4 @@
-"""A receiver of OTLP's JSON that misbehaves as told, request after request, and then does its work."""
+"""A receiver of JSON, or of anything, that misbehaves as told, request after request, and then does its work."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ class Receiver:
         self.requests = 0
         self.tokens: list[str] = []
         self.bodies: dict[str, Any] = {}  # by path and token
+        self.raw: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.conflicts: list[str] = []  # tokens that came again with other jobs
         self._behaviours: list[Behaviour] = []
@@ -117,8 +118,13 @@ class Receiver:
     def take(self, handler: Handler) -> None:
         """Keep what was posted."""
         token = handler.headers["Idempotency-Key"]
-        body = json.loads(handler.body())
+        raw = handler.body()
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            body = raw
         with self._lock:
+            self.raw.append(raw)
             self.tokens.append(token)
             self.headers.append(dict(handler.headers))
             key = f"{handler.path} {token}"
@@ -130,7 +136,7 @@ class Receiver:
     def spans(self) -> list[dict[str, Any]]:
         """All spans that were accepted, each token once."""
         with self._lock:
-            bodies = [body for key, body in self.bodies.items() if "resourceSpans" in body]
+            bodies = [body for body in self.bodies.values() if isinstance(body, dict) and "resourceSpans" in body]
         return [s for body in bodies for of in body["resourceSpans"] for sc in of["scopeSpans"] for s in sc["spans"]]
 
     @property

@@ -33,11 +33,19 @@ def exporters(home: str, rules: RuleSet, store: Store | None, attention: list[st
 
         chosen = choose(os.environ, rules.settings, home)
         attention += chosen.problems
-        last = store.last() if store is not None else 0
         answers = test_all([*chosen.feeds, *chosen.services])
         for feed in chosen.feeds:
             answer, well = answers[feed.name]
-            found["feeds"].append(facts(feed, rows.get(feed.name), last, answer, well, attention))
+            found["feeds"].append(
+                facts(
+                    feed,
+                    rows.get(feed.name),
+                    feed.source.last(store) if store is not None else 0,
+                    answer,
+                    well,
+                    attention,
+                )
+            )
         for service in chosen.services:
             answer, well = answers[service.name]
             if not well:
@@ -75,15 +83,16 @@ def test_all(feeds: Sequence[Feed | Service]) -> dict[str, tuple[str, bool]]:
 def facts(feed: Feed, row: Row | None, last: int, answer: str, well: bool, attention: list[str]) -> dict[str, Any]:
     """Return what there is to say of one feed."""
     waiting = last - (row.n if row is not None else last if feed.from_now else 0)
+    noun = feed.source.noun
     if not well:
-        attention.append(f"exporter {feed.name}: {feed.place}: {answer}; {max(waiting, 0)} job(s) wait in the store")
+        attention.append(f"exporter {feed.name}: {feed.place}: {answer}; {max(waiting, 0)} {noun} wait in the store")
     out: dict[str, Any] = {"name": feed.name, "to": feed.place, "test": answer, "ok": well, "waiting": max(waiting, 0)}
     if row is None:
         return out
     if row.parked:
-        attention.append(f"exporter {feed.name}: {row.parked} job(s) are refused for good and were parked")
+        attention.append(f"exporter {feed.name}: {row.parked} {noun} are refused for good and were parked")
     if row.left_out:
-        attention.append(f"exporter {feed.name}: {row.left_out} job(s) were left out, since too many waited")
+        attention.append(f"exporter {feed.name}: {row.left_out} {noun} were left out, since too many waited")
     if row.rejected:
         attention.append(f"exporter {feed.name}: the receiver rejected {row.rejected} item(s) of what it took")
     return out | {

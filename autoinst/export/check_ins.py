@@ -48,8 +48,10 @@ class CheckIns(Feed):
         self._spool = spool
         self._started: dict[str, None] = {}  # ids of the jobs whose starts are told, the oldest first
 
-    def look(self, store: Store) -> None:  # noqa: ARG002 - it looks at what runs
+    def look(self, store: Store, *, answering: bool) -> None:  # noqa: ARG002 - it looks at what runs
         """Tell the starts of the jobs that run now; where that fails, their ends tell them."""
+        if not answering:
+            return
         new = [record for record in running(self._spool) if CRON in record.tags and record.id not in self._started]
         if new and self._post(new).verdict is Verdict.ACCEPTED:
             self._started |= dict.fromkeys(record.id for record in new)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from autoinst.export.source import JOBS
+
 if TYPE_CHECKING:
     import logging
     import threading
     from collections.abc import Sequence
 
     from autoinst.export.answers import Answer
+    from autoinst.export.source import Source
     from autoinst.store.feeds import Batch
     from autoinst.store.sqlite import Store
 
@@ -23,7 +26,8 @@ class Feed:
 
     `name` is what the store knows it by (`otlp/traces`), `place` where it goes, for a person. `batch` is how many jobs
     it takes at once, `gather` the seconds it waits for more where there are fewer, `backlog` how many may wait at all;
-    a new one begins with the oldest job there is, or only with what comes (`from_now`).
+    a new one begins with the oldest job there is, or only with what comes (`from_now`). A `strict` one lets `gather`
+    seconds pass after each post, however much waits. `source` is what it sends, if not jobs.
     """
 
     name: str
@@ -32,9 +36,14 @@ class Feed:
     gather: float = GATHER_SECONDS
     backlog: int = BACKLOG
     from_now: bool = False
+    strict: bool = False
+    source: Source = JOBS
 
-    def look(self, store: Store) -> None:
-        """Do what does not wait for a batch; called before each look for one, while the receiver answers."""
+    def look(self, store: Store, *, answering: bool) -> None:
+        """Do what does not wait for a batch; called before each look for one. Raises StoreError.
+
+        `answering`: there is no reason to wait before the receiver is asked again.
+        """
 
     def send(self, records: Sequence[Any], batch: Batch) -> Answer:
         """Send the jobs of a batch; never raises for what the network or the receiver does."""

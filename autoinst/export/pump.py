@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoinst.errors import StoreError
 from autoinst.export.answers import Answer, Verdict
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import logging
 
     from autoinst.export.feed import Feed
-    from autoinst.record import Record
     from autoinst.store.feeds import Feed as Row
 
 IDLE = float("inf")
@@ -44,6 +43,7 @@ class Pump:
         self.feed = feed
         self.circuit = circuit or Circuit()
         self.trouble = ""
+        self._source = feed.source
         self._path = path
         self._journal = journal
         self._store: Store | None = None
@@ -72,21 +72,20 @@ class Pump:
         """Return how many jobs wait, in numbers of the store; raises StoreError."""
         store = self._open()
         row = store.feed(self.feed.name) if store is not None else None
-        return max(store.last() - row.n, 0) if store is not None and row is not None else 0
+        return max(self._source.last(store) - row.n, 0) if store is not None and row is not None else 0
 
     def _turn(self, store: Store, *, all_now: bool) -> Turn:
         row = store.feed(self.feed.name) or self._begin(store)
-        if not self.circuit.wait():
-            self.feed.look(store)
-        last = store.last()
+        self.feed.look(store, answering=not self.circuit.wait())
+        last = self._source.last(store)
         if row.batch is None:
             if last - row.n > self.feed.backlog:
                 self._leave_out(store, row, last - self.feed.backlog)
-            upto = store.cursor_after(row.n, self._most)
+            upto = self._source.upto(store, row.n, self._most)
             if upto == row.n:
                 return Turn(IDLE)
             early = self._last_sent + self.feed.gather - time.monotonic()
-            if early > 0 and last - row.n < self._most and not all_now:
+            if early > 0 and (self.feed.strict or last - row.n < self._most) and not all_now:
                 return Turn(early)
         pause = self.circuit.wait()
         if pause:
@@ -96,8 +95,7 @@ class Pump:
                 store.fix_batch(row, upto)
         batch = row.batch
         assert batch is not None
-        jobs = store.jobs_after(batch.after, -1, upto=batch.upto)
-        records = [record for _, record in jobs if record.status != "running"]
+        records = self._source.items(store, batch)
         if not records:
             with store.transaction():
                 store.finish_batch(row, jobs=0, posts=0)
@@ -111,9 +109,9 @@ class Pump:
 
     def _begin(self, store: Store) -> Row:
         with store.transaction():
-            return store.add_feed(self.feed.name, store.last() if self.feed.from_now else 0)
+            return store.add_feed(self.feed.name, self._source.last(store) if self.feed.from_now else 0)
 
-    def _settle(self, store: Store, row: Row, records: list[Record], answer: Answer) -> Turn:
+    def _settle(self, store: Store, row: Row, records: list[Any], answer: Answer) -> Turn:
         """Do with the batch what the answer says."""
         if answer.verdict is Verdict.ACCEPTED:
             return self._accepted(store, row, len(records), answer)
@@ -121,13 +119,14 @@ class Pump:
             if len(records) > 1:
                 self._most = max(len(records) // 2, 1)
                 with store.transaction():
-                    store.fix_batch(row, store.cursor_after(row.n, self._most))
+                    store.fix_batch(row, self._source.upto(store, row.n, self._most))
                 return Turn(0)
+            name = self._source.name(records[0])
             if self._parked < PARKED_IN_A_ROW:
                 with store.transaction():
-                    store.park(row, f"job {records[0].id}: {answer.text}")
+                    store.park(row, f"{name}: {answer.text}")
                 self._parked += 1
-                self._journal.warning("%s: job %s parked: %s", self.feed.name, records[0].id, answer.text)
+                self._journal.warning("%s: %s parked: %s", self.feed.name, name, answer.text)
                 return Turn(0)
             answer = answer._replace(text=f"refuses one job after the other: {answer.text}", verdict=Verdict.WRONG)
         wrong = answer.verdict is Verdict.WRONG
@@ -155,7 +154,8 @@ class Pump:
 
     def _leave_out(self, store: Store, row: Row, upto: int) -> None:
         with store.transaction():
-            jobs = store.leave_out(row, upto)
+            jobs = self._source.count(store, row.n, upto)
+            store.leave_out(row, upto, jobs)
         self._journal.warning(
             "%s: more than %d jobs wait; the oldest %d are left out", self.feed.name, self.feed.backlog, jobs
         )

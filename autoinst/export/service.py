@@ -181,7 +181,7 @@ def _send_all(config: Config, chosen: Chosen, journal: logging.Logger) -> tuple[
                 sent += turn.sent
                 if turn.wait:
                     break
-            text = f"{pump.feed.name}: {sent} job(s) sent"
+            text = f"{pump.feed.name}: {sent} {pump.feed.source.noun} sent"
             if pump.trouble:
                 failed.add(pump.feed.name)
                 text += f", {pump.waiting()} wait: {pump.trouble}"

@@ -31,10 +31,17 @@ def _prometheus(asked: Asked) -> Sequence[Service]:
     return make(asked)
 
 
+def _webhook(asked: Asked) -> Sequence[Feed]:
+    from autoinst.export.webhook_settings import make
+
+    return make(asked)
+
+
 MAKERS: dict[str, Callable[[Asked], Sequence[Feed | Service]]] = {
     "otlp": _otlp,
     "appsignal": _appsignal,
     "prometheus": _prometheus,
+    "webhook": _webhook,
 }
 
 

@@ -43,6 +43,8 @@ def _value(parser: Parser, key: Key, node: Node) -> Any:
         return parser.choice(node, what, key.choices)
     if key.shape == "texts":
         return parser.texts(node, what)
+    if key.shape == "words":
+        return tuple(parser.choice(item, f"an item of {what}", key.choices) for item in parser.list_of(node, what))
     if key.shape == "headers":
         return _headers(parser, node)
     text = parser.text(node, what)

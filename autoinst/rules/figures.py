@@ -19,6 +19,7 @@ DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0, "": 1.0}
 SPAN = re.compile(rf"({NUMBER.pattern}) ?([smhd]?)")
 SPAN_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "": 1.0}
 URL = re.compile(r"https?://[^\s/?#]+[^\s?#]*", re.IGNORECASE)
+WEBHOOK = re.compile(r"https?://[^\s/?#]+[^\s#]*", re.IGNORECASE)
 LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})|unix:/.+")
 MAX_PORT = 65_535
 MAX_SECONDS = 3600
@@ -112,6 +113,13 @@ def url(text: str) -> str:
     return text.rstrip("/")
 
 
+def webhook(text: str) -> str:
+    """Return an address with its scheme, which may have a query. Raises ValueError."""
+    if not WEBHOOK.fullmatch(text):
+        raise ValueError("must be an address that begins with http:// or https://")
+    return text
+
+
 def listen(text: str) -> str:
     """Return an address to listen at, `host:port` or `unix:/path`. Raises ValueError."""
     found = LISTEN.fullmatch(text)
@@ -131,6 +139,7 @@ READ: dict[str, Callable[[str], Any]] = {
     "span": span,
     "url": url,
     "listen": listen,
+    "webhook": webhook,
 }
 
 

@@ -61,6 +61,8 @@ SHAPES = {
     "handed": "`argument NAME` or `result`",
     "url": "address with `http://` or `https://`",
     "seconds": "number of seconds",
+    "webhook": "address with `http://` or `https://`",
+    "words": "list of words",
     "listen": "`127.0.0.1:9464`, or `unix:/path`",
     "headers": "mapping of texts",
     "mapping": "mapping",
@@ -190,6 +192,7 @@ LONG_FORM = (
     ),
 )
 
+NOTICES = ("new_error", "reopened_error", "killed_job", "missed_check_in", "slow_queue")
 _REACHING = (
     Key("headers", "headers", "Headers of each request."),
     Key("timeout", "seconds", "How long a request may take in all; 10 if left out."),
@@ -224,6 +227,17 @@ EXPORTERS: dict[str, tuple[Key, ...]] = {
         Key("listen", "listen", "Where `/metrics` is served; nowhere if left out. `AUTOINST_PROMETHEUS_LISTEN` wins."),
         Key("textfile", "text", "File to write for node_exporter's textfile collector; its name ends in `.prom`."),
         Key("interval", "seconds", "How often it is written; 15 if left out."),
+    ),
+    "webhook": (
+        Key("url", "webhook", "Address that is posted to. `AUTOINST_WEBHOOK_URL` wins. Required."),
+        Key("format", "choice", "What is posted: plain JSON, or a message for Slack.", choices=("json", "slack")),
+        Key("secret", "text", "Key of the signature; none without. `AUTOINST_WEBHOOK_SECRET` wins."),
+        Key("on", "words", "What is told; all of it if left out.", choices=NOTICES),
+        Key("queue_time", "milliseconds", "A job that waited longer is told of (`slow_queue`); none if left out."),
+        Key("repeat", "span", "How long the same thing is not told again; `1h` if left out."),
+        Key("interval", "seconds", "Least time between two posts; 60 if left out."),
+        Key("page", "url", "Base address of `autoinst ui`, for links."),
+        *_REACHING[:-1],
     ),
 }
 

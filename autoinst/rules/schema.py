@@ -86,6 +86,8 @@ def _property(key: keys.Key) -> dict[str, Any]:
         "handed": {"type": "string", "pattern": keys.HANDED},
         "url": {"type": "string"},
         "listen": {"type": "string"},
+        "webhook": {"type": "string"},
+        "words": {"type": "array", "minItems": 1, "items": {"enum": list(key.choices)}},
         "seconds": {"type": "number"},
         "headers": {"type": "object", "additionalProperties": text},
         "value": {"$ref": "#/$defs/value"},

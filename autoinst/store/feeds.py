@@ -77,7 +77,7 @@ class Feed:
 
 
 class Parked(NamedTuple):
-    """A job that a receiver refuses for good: its id (None where it is gone), when it was parked, and why."""
+    """A job that a receiver refuses for good: its id (None where it is gone), when that was, and why."""
 
     feed: str
     n: int
@@ -101,8 +101,8 @@ def parked(con: sqlite3.Connection, limit: int) -> list[Parked]:
     """Return parked jobs, the latest first."""
     rows = con.execute(
         "SELECT p.feed, p.n, job.id, p.at, p.reason FROM parked p LEFT JOIN job ON job.n = p.n"
-        " ORDER BY p.at DESC, p.n DESC LIMIT ?",
-        (limit,),
+        " AND substr(p.feed, 1, ?) <> ? ORDER BY p.at DESC, p.n DESC LIMIT ?",
+        (len(NOTICES), NOTICES, limit),
     )
     return [Parked(name, n, None if job is None else job.hex(), at, reason) for name, n, job, at, reason in rows]
 
@@ -168,14 +168,18 @@ def tell(con: sqlite3.Connection, of: Feed, state: str, detail: str, now_ns: int
     _store(con, of)
 
 
-def leave_out(con: sqlite3.Connection, of: Feed, upto: int) -> int:
-    """Move the cursor to `upto` without sending what lies between; return how many jobs that are."""
-    jobs = con.execute("SELECT count(*) FROM job WHERE n > ? AND n <= ?", (of.n, upto)).fetchone()[0]
+def move(con: sqlite3.Connection, of: Feed, upto: int) -> None:
+    """Move the cursor to `upto`, where nothing is sent."""
+    of.n = upto
+    _store(con, of)
+
+
+def leave_out(con: sqlite3.Connection, of: Feed, upto: int, jobs: int) -> None:
+    """Move the cursor to `upto` without sending the `jobs` that lie between."""
     of.missing += upto - of.n - jobs
     of.n, of.upto, of.token = upto, None, None
     of.left_out += jobs
     _store(con, of)
-    return int(jobs)
 
 
 def _store(con: sqlite3.Connection, of: Feed) -> None:

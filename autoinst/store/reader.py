@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from autoinst.errors import StoreError
 from autoinst.record import INT64_MAX
 from autoinst.spool.tail import is_id
-from autoinst.store import alltime, check_ins, feeds, incidents, lookup, query, totals
+from autoinst.store import alltime, check_ins, feeds, incidents, lookup, notices, query, totals
 from autoinst.store.processes import Processes
 from autoinst.store.records import Names
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from autoinst.store.events import Statement
     from autoinst.store.failures import ErrorGroup
     from autoinst.store.feeds import Feed, Parked
+    from autoinst.store.notices import Notice, Trouble
     from autoinst.store.query import JobFilter, Page
     from autoinst.store.rollups import Cell
     from autoinst.store.totals import Deploy, Step
@@ -145,6 +146,36 @@ class Reader:
         """Return the jobs that receivers refuse, the latest first."""
         with self._errors():
             return feeds.parked(self._con, limit)
+
+    def notices_after(self, n: int, limit: int, *, upto: int = INT64_MAX) -> list[Notice]:
+        """Return up to `limit` notices (-1: all) after cursor `n` up to `upto`."""
+        with self._errors():
+            return notices.after(self._con, n, limit, upto)
+
+    def last_notice(self) -> int:
+        """Return the cursor of the last notice, 0 where there has been none."""
+        with self._errors():
+            return notices.last(self._con)
+
+    def latest_notice(self, kind: str, subject: str) -> Notice | None:
+        """Return what was told of a subject last."""
+        with self._errors():
+            return notices.latest(self._con, kind, subject)
+
+    def troubles(self, n: int, upto: int, queue_ns: int | None, limit: int) -> list[Trouble]:
+        """Return jobs after cursor `n` up to `upto` that failed, were killed, or waited longer than `queue_ns`."""
+        with self._errors():
+            return notices.troubles(self._con, self._names, n, upto, queue_ns, limit)
+
+    def told_of(self, fingerprint: bytes) -> dict[int, int]:
+        """Return by revision (a number of `name`) when the job began by which an error was known under it."""
+        with self._errors():
+            return notices.told(self._con, fingerprint)
+
+    def count_after(self, n: int, upto: int) -> int:
+        """Return how many jobs there are after cursor `n` up to `upto`."""
+        with self._errors():
+            return int(self._con.execute("SELECT count(*) FROM job WHERE n > ? AND n <= ?", (n, upto)).fetchone()[0])
 
     def last(self) -> int:
         """Return the cursor of the job stored last, 0 where there has been none."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from autoinst.config import SHARED_FILE, is_shared, share_file
 from autoinst.errors import StoreError
-from autoinst.store import check_ins, feeds, incidents, overflow, rollups, schema
+from autoinst.store import check_ins, feeds, incidents, notices, overflow, rollups, schema
 from autoinst.store.insert import Inserted, Inserter
 from autoinst.store.leftout import LeftOut
 from autoinst.store.reader import CorruptStoreError, OutdatedStoreError, Reader, told_as_store_errors
@@ -184,9 +184,29 @@ class Store(Reader):
         """Keep what went wrong with a feed, for `doctor`."""
         feeds.tell(self._con, feed, state, detail, time.time_ns())
 
-    def leave_out(self, feed: Feed, upto: int) -> int:
-        """Move the feed's cursor to `upto` without sending; return how many jobs that leaves out."""
-        return feeds.leave_out(self._con, feed, upto)
+    def leave_out(self, feed: Feed, upto: int, jobs: int) -> None:
+        """Move the feed's cursor to `upto` without sending the `jobs` up to there."""
+        feeds.leave_out(self._con, feed, upto, jobs)
+
+    def move_feed(self, feed: Feed, upto: int) -> None:
+        """Move the cursor of a feed that sends nothing."""
+        feeds.move(self._con, feed, upto)
+
+    def begin_notices(self) -> None:
+        """Take all errors there are for known."""
+        notices.begin(self._con)
+
+    def mark_told(self, fingerprint: bytes, revision: int, at_ns: int) -> None:
+        """Note that an error was told of under a revision (a number of `name`)."""
+        notices.mark_told(self._con, fingerprint, revision, at_ns)
+
+    def add_notice(self, kind: str, subject: str, at_ns: int, data: dict[str, Any]) -> None:
+        """Add something to tell people of."""
+        notices.add(self._con, kind, subject, at_ns, data)
+
+    def forget_notices(self) -> None:
+        """Remove notices that are a month old."""
+        notices.forget(self._con, time.time_ns())
 
     def forget(self, limits: Limits, now_ns: int, arenas: Collection[bytes] = (), *, batches: int = 1000) -> Forgotten:
         """Remove jobs beyond `limits`, see Retention.apply; not inside a transaction."""
