@@ -93,14 +93,24 @@ class Worker:
                 text=True,
             )
 
-    def stop_after(self, runs: Iterable[str], *, by: signal.Signals = signal.SIGTERM) -> int:
-        """Ask the worker to finish once each of `runs` (ids, as often as they run) began; return its exit status."""
+    def wait_for(self, runs: Iterable[str]) -> None:
+        """Wait until each of `runs` (ids, as often as they run) began, or the worker has ended."""
         assert self.process is not None
         wanted = Counter(runs)
         deadline = time.monotonic() + DEADLINE
         while self.process.poll() is None and time.monotonic() < deadline and wanted - Counter(self.runs()):
             time.sleep(0.05)
-        self.process.send_signal(by)
+
+    def stop_after(self, runs: Iterable[str], *, by: signal.Signals | None = signal.SIGTERM) -> int:
+        """Ask the worker to finish once each of `runs` (ids, as often as they run) began; return its exit status.
+
+        With `by=None` it ends by itself.
+        """
+        assert self.process is not None
+        wanted = Counter(runs)
+        self.wait_for(wanted.elements())
+        if by is not None:
+            self.process.send_signal(by)
         try:
             status = self.process.wait(DEADLINE)
         finally:

@@ -1,9 +1,10 @@
-"""Rules of `enrich`: what a nested call knows of the transaction in progress."""
+"""Rules of `enrich` and `exceptions`: what a nested call knows of the transaction in progress."""
 
 from __future__ import annotations
 
 from autoinst.hook.probe import Probe, end_other
 from autoinst.trace.context import Node, current
+from autoinst.trace.payload import PERFORM_JOB
 from autoinst.trace.transaction import owner
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EnrichProbe(Probe):
-    """Sets fields of the transaction in progress from a nested call."""
+    """Gives the transaction in progress what a nested call knows: fields, or an exception that a library swallows."""
 
     __slots__ = ()
 
@@ -24,6 +25,8 @@ class EnrichProbe(Probe):
         if node is None or owner(node).closed or owner(node).foreign():
             return None
         transaction = owner(node)
+        if is_in_job_inside(node, transaction):  # which is an event and no more: what is known of it goes nowhere
+            return None
         if self.fields.at_enter:
             self.fields.apply(transaction, self.fields.at_enter, values)
             transaction.amend()
@@ -60,3 +63,13 @@ class Watch(Node):
         self.values = values
         self.event = -1
         self.token = None
+
+
+def is_in_job_inside(node: Node, transaction: Transaction) -> bool:
+    """Return whether `node` is, or is inside, an event of `transaction` that is a job by itself."""
+    above: Node | None = node
+    while above is not None and above.event != -1:
+        if above.event >= 0 and transaction.events and transaction.events[above.event][0].startswith(PERFORM_JOB):
+            return True
+        above = above.parent
+    return False

@@ -347,30 +347,12 @@ class EventProbe(Probe):
         end_other(node, result, exception)
 
 
-class ExceptionProbe(Probe):
-    """Gives the transaction in progress an exception that a library swallows."""
-
-    __slots__ = ()
-
-    def begin(self, values: tuple[Any, ...]) -> None:
-        """Attach the exception."""
-        node = current.get()
-        if node is not None and not owner(node).closed and not owner(node).foreign():
-            exception = self.fields.value("exception", values)
-            if issubclass(type(exception), BaseException):
-                owner(node).add_exception(exception)
-
-    def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
-        """Close what another probe opened: this one opens nothing."""
-        end_other(node, result, exception)
-
-
 def probe_class(kind: str) -> type[Probe]:
     """Return the class of probes for rules of `kind`, or for those with `wraps` where something is handed over."""
     found = PROBES.get(kind)
     if found is None:
         # Loaded with the first rule that needs it.
-        if kind == "enrich":
+        if kind in ("enrich", "exception"):
             from autoinst.hook import enrich
 
             found = enrich.EnrichProbe
@@ -389,7 +371,6 @@ def probe_class(kind: str) -> type[Probe]:
 PROBES: dict[str, type[Probe]] = {
     "job": JobProbe,
     "event": EventProbe,
-    "exception": ExceptionProbe,
 }
 
 

@@ -1,0 +1,214 @@
+"""The built-in pack for django-tasks and Django 6's tasks, with each backend that runs tasks: runs recorded once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.servers import Postgres, Redis
+from tests.workers import Worker, run, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.service, pytest.mark.once]
+
+SETTINGS = """
+import os
+SECRET_KEY = "x"
+USE_TZ = True
+INSTALLED_APPS = ["django_tasks", "django_tasks_db", "django_rq"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}
+if os.environ["DATABASE_PORT"]:
+    DATABASES["default"] = {
+        "ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "test",
+        "HOST": "127.0.0.1", "PORT": os.environ["DATABASE_PORT"],
+    }
+RQ_QUEUES = {name: {"URL": os.environ["REDIS_URL"]} for name in ("mail", "default")}
+TASKS = {
+    "default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["mail", "default"]},
+    "now": {"BACKEND": os.environ["IMMEDIATE"], "QUEUES": ["mail", "default"]},
+    "rq": {"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": ["mail", "default"]},
+}
+"""
+
+TASKS = '''
+"""Tasks that end in every way; each run notes its id."""
+import os, signal
+try:
+    from django.tasks import task
+except ImportError:
+    from django_tasks import task
+from notes import note as write
+
+def note(context):
+    return write(str(context.task_result.id))
+
+mail = task(queue_name="mail", takes_context=True)
+
+@mail
+def add(context, a, b=0):
+    note(context)
+    return a + b
+
+@mail
+async def add_async(context, a):
+    note(context)
+    return a
+
+@mail
+def fail(context, x):
+    note(context)
+    try:
+        {}["key"]
+    except KeyError as error:
+        raise ValueError("bad") from error
+
+@mail
+def unkept(context):
+    note(context)
+    return object()
+
+@mail
+def leave(context):
+    note(context)
+    raise SystemExit(3)
+
+@task(queue_name="mail")
+def inner():
+    raise ValueError("bad")
+
+@mail
+def outer(context):
+    note(context)
+    inner.using(backend="now").enqueue()
+
+@mail
+def die(context):
+    note(context)
+    os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+SEND = """
+import datetime, sys
+import django
+django.setup()
+from django.utils import timezone
+from shop_tasks import *
+
+backend, *names = sys.argv[1:]
+soon = datetime.timedelta(seconds=2)
+for name in names:
+    known = {"add": ([1], {"b": 2}), "fail": (["x"], {}), "add_async": ([3], {}), "later": ([5], {})}
+    arguments = known.get(name, ([], {}))
+    task = add.using(run_after=timezone.now() + soon) if name == "later" else globals()[name]
+    result = task.using(backend=backend).enqueue(*arguments[0], **arguments[1])
+    print(name, result.id)
+"""
+
+ALL = ("add", "add_async", "fail", "unkept", "leave", "outer", "later")
+ENVIRONMENTS = {"databases": "django_tasks.backends.immediate.ImmediateBackend"}
+BAD = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
+UNKEPT: tuple[Any, ...] = ("TypeError", "Object of type object is not JSON serializable", [], None)
+
+
+def expected(name: str, job_id: str, **fields: Any) -> dict[str, Any]:
+    """Return the whole record of the task sent by this `name`."""
+    known: dict[str, dict[str, Any]] = {
+        "add": {"args": [1], "kwargs": {"b": 2}},
+        "add_async": {"args": [3]},
+        "fail": {"args": ["x"], "status": "error", "exception": BAD},
+        "unkept": {"status": "error", "exception": UNKEPT},
+        "leave": {"status": "error", "exception": ("SystemExit", "3", [], "leave")},
+        "outer": {
+            "events": [
+                {
+                    "name": "perform_job.django-tasks",
+                    "title": "django_tasks.backends.immediate.ImmediateBackend#_execute_task",
+                    "body": None,
+                    "parent": None,
+                }
+            ]
+        },
+        "later": {"args": [5]},
+        "die": {"status": "killed", "killed": True},
+    }
+    function = "add" if name == "later" else name
+    return run("django-tasks", job_id, f"shop_tasks.{function}", **{**known[name], **fields})
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+def program(folder: Path, library: str, database: str = "", queue: str = "redis://127.0.0.1:1") -> Worker:
+    """Make a Django project whose tables are there."""
+    variables = {
+        "PYTHONPATH": ".",
+        "DJANGO_SETTINGS_MODULE": "settings",
+        "DATABASE_PORT": database,
+        "REDIS_URL": queue,
+        "IMMEDIATE": ENVIRONMENTS[library],
+    }
+    files = {"settings.py": SETTINGS, "shop_tasks.py": TASKS, "send.py": SEND}
+    worker = Worker(folder, library, files, variables)
+    worker.call("django-admin", "migrate")
+    return worker
+
+
+def send(worker: Worker, backend: str, *names: str) -> dict[str, str]:
+    """Put tasks on the queue and return their ids by name."""
+    words = [line.split() for line in worker.call("python", "send.py", backend, *names).splitlines()]
+    return {found[0]: found[1] for found in words if found and found[0] in names}
+
+
+def check(worker: Worker, ids: dict[str, str], **fields: Any) -> None:
+    found = {job: [whole(record) for record in records] for job, records in worker.records().items()}
+    for name, job in ids.items():
+        assert found.pop(job, None) == [expected(name, job, **fields)], worker.output
+    assert not found
+
+
+@pytest.mark.parametrize("library", ENVIRONMENTS)
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_the_workers_of_the_database(
+    tmp_path: Path, request: pytest.FixtureRequest, library: str, database: str
+) -> None:
+    port = str(request.getfixturevalue("postgres").port) if database == "postgres" else ""
+    worker = program(tmp_path / "program", library, port)
+    ids = send(worker, "default", *ALL)
+    worker.start(
+        "django-admin", "db_worker", "--queue-name", "mail", "--interval", "0.2", "--no-startup-delay", "--no-reload"
+    )
+    worker.wait_for(ids.values())
+    ids |= send(worker, "default", "die")
+    assert worker.stop_after([*ids.values()], by=None) == -signal.SIGKILL, worker.output
+    check(worker, ids)
+
+
+@pytest.mark.parametrize("library", ENVIRONMENTS)
+def test_tasks_that_run_where_they_are_put_on_the_queue(tmp_path: Path, library: str) -> None:
+    worker = program(tmp_path / "program", library)
+    ids = send(worker, "now", "add", "add_async", "fail", "unkept", "leave")
+    check(worker, ids, queue_time=False)
+
+
+def test_the_rq_backends_tasks_are_jobs_of_rq(redis: Redis, tmp_path: Path) -> None:
+    worker = program(tmp_path / "program", "databases", queue=redis.url)
+    ids = send(worker, "rq", "add", "fail", "later")
+    worker.start("django-admin", "rqworker", "mail", "--job-class", "django_tasks_rq.Job", "--with-scheduler")
+    worker.stop_after(ids.values())
+    rq = {"name": "perform_job.rq", "rule": "rq.yaml", "tags": {"retries_left": None}}
+    check(worker, ids, **rq)

@@ -1,0 +1,187 @@
+"""The built-in Procrastinate pack with a real PostgreSQL and real workers: every run is recorded once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.servers import Postgres
+from tests.workers import Worker, run, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.service, pytest.mark.once]
+
+SHOP = '''
+"""Tasks that end in every way; each run notes its id."""
+import asyncio, os, signal
+import procrastinate
+from notes import note as write
+
+connector = procrastinate.PsycopgConnector(conninfo=os.environ["DSN"], timeout=2)
+app = procrastinate.App(connector=connector, import_paths=["shop"])
+task = app.task(queue="mail", pass_context=True)
+
+def note(context):
+    return write(context.job.id)
+
+@task
+def add(context, a, b=0):
+    note(context)
+    return a + b
+
+@task
+async def add_async(context, a):
+    note(context)
+    await asyncio.sleep(0.01)
+    return a
+
+@task
+def fail(context, x):
+    note(context)
+    try:
+        {}["key"]
+    except KeyError as error:
+        raise ValueError("bad") from error
+
+@app.task(queue="mail", pass_context=True, retry=2)
+async def flaky(context, failures):
+    if note(context) <= failures:
+        raise RuntimeError("try again")
+
+@task
+def aborted(context):
+    note(context)
+    raise procrastinate.exceptions.JobAborted
+
+@app.task(queue="mail", pass_context=True, name="a-name")
+def named(context, text):
+    note(context)
+
+@task
+def leave(context):
+    note(context)
+    raise SystemExit(3)
+
+@task
+def die(context):
+    note(context)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@task
+def drop_database(context):
+    note(context)
+    os.kill(int(os.environ["SERVER"]), signal.SIGKILL)
+'''
+
+SEND = """
+import sys
+from shop import *
+
+def send():
+    add.defer(a=1, b=2)
+    add_async.defer(a=3)
+    fail.defer(x="x")
+    flaky.defer(failures=2)
+    flaky.defer(failures=9)
+    aborted.defer()
+    named.defer(text="x" * 3_000_000)
+    leave.defer()
+    add.configure(schedule_in={"seconds": 2}).defer(a=5)
+    app.configure_task("shop.nothing", queue="mail").defer(a=1)
+
+with app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=os.environ["DSN"])) as app, app.open():
+    for name in sys.argv[1:]:
+        app.schema_manager.apply_schema() if name == "schema" else send() if name == "all" else globals()[name].defer()
+"""
+
+
+def job(number: int, function: str, **fields: Any) -> dict[str, Any]:
+    """Return the whole record of a run; when a job without a time to run at was sent is not known."""
+    fields = {"queue_time": False, "args": None, "tags": {"task": f"shop.{function}"}, **fields}
+    return run("procrastinate", str(number), f"shop.{function}", **fields)
+
+
+def failed(number: int, attempt: int) -> dict[str, Any]:
+    fields = {"status": "error", "exception": ("RuntimeError", "try again", [], "flaky"), "attempts": attempt}
+    return job(number, "flaky", kwargs={"failures": 2 if number == 4 else 9}, queue_time=attempt > 1, **fields)
+
+
+BAD = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
+EXPECTED = {
+    "1": [job(1, "add", kwargs={"a": 1, "b": 2})],
+    "2": [job(2, "add_async", kwargs={"a": 3})],
+    "3": [job(3, "fail", kwargs={"x": "x"}, status="error", exception=BAD)],
+    "4": [failed(4, 1), failed(4, 2), job(4, "flaky", kwargs={"failures": 2}, attempts=3, queue_time=True)],
+    "5": [failed(5, 1), failed(5, 2), failed(5, 3)],
+    "6": [
+        job(
+            6,
+            "aborted",
+            status="ignored",
+            exception=("procrastinate.exceptions.JobAborted", "\n    Job was aborted.\n    ", [], "aborted"),
+        )
+    ],
+    "7": [job(7, "named", tags={"task": "a-name"}, kwargs={"text": "..."})],
+    "8": [job(8, "leave", status="error", exception=("SystemExit", "3", [], "leave"))],
+    "9": [job(9, "add", kwargs={"a": 5}, queue_time=True)],
+    "10": [
+        job(
+            10,
+            "nothing",
+            kwargs={"a": 1},
+            status="error",
+            exception=("procrastinate.exceptions.TaskNotFound", "\n    Task cannot be imported.\n    ", [], None),
+        )
+    ],
+    "11": [job(11, "die", status="killed", killed=True)],
+}
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+def start(folder: Path, server: Postgres, *jobs: str) -> Worker:
+    """Make the tables, send `jobs` and start a worker for them."""
+    variables = {"DSN": server.dsn, "PYTHONPATH": ".", "SERVER": str(server.processes[0].pid)}
+    worker = Worker(folder, "databases", {"shop.py": SHOP, "send.py": SEND}, variables)
+    worker.call("python", "send.py", "schema", *jobs)
+    worker.start(
+        "procrastinate", "--app", "shop.app", "worker", "--queues", "mail", "--fetch-job-polling-interval", "0.3"
+    )
+    return worker
+
+
+def test_every_run_of_every_task(database: Postgres, tmp_path: Path) -> None:
+    worker = start(tmp_path / "program", database, "all")
+    runs = [number for number, records in EXPECTED.items() for _ in records if number != "10"]
+    worker.wait_for(runs[:-1])
+    worker.call("python", "send.py", "die")
+    status = worker.stop_after(runs, by=None)
+    assert status == -signal.SIGKILL, worker.output
+    found = {number: [whole(record) for record in records] for number, records in worker.records().items()}
+    text = found["7"][0]["kwargs"]["text"]
+    assert text.startswith("xxx")
+    assert len(text) < 20_000
+    found["7"][0]["kwargs"] = {"text": "..."}
+    assert found == EXPECTED, worker.output
+
+
+def test_a_job_whose_database_vanishes_is_recorded(tmp_path: Path) -> None:
+    with Postgres() as server:
+        worker = start(tmp_path / "program", server, "drop_database")
+        worker.stop_after(["1"], by=None)
+    ((record,),) = worker.records().values()
+    found = whole(record)
+    # The worker cannot store the outcome, unless the server's own children live on for that long.
+    if found["status"] == "error":
+        assert found["exception"][0] == "procrastinate.exceptions.ConnectorException"
+        found.update(status="ok", exception=None)
+    assert found == job(1, "drop_database"), worker.output
