@@ -718,3 +718,21 @@ def test_celery_prefork_children(program: Program) -> None:
             worker.process.communicate(timeout=DEADLINE)
             log = worker.log()
         hold_against_the_log(log, program.records())
+
+
+def test_a_look_that_takes_longer_than_the_time_to_the_next_one(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
+    program.write("work.py", "def job():\n    pass\n")
+    # What looking at the files imports asks the finder, which would look again, and import the same.
+    result = program.run(
+        "-c",
+        "import sys\n"
+        "from autoinst.hook import finder\n"
+        "finder.LOOK_INTERVAL = -(10**12)\n"
+        "next(each for each in sys.meta_path if type(each) is finder.Finder).look_after = 0\n"
+        "import colorsys, work\n"
+        "work.job()\n",
+        AUTOINST_PACKS="none",
+    )
+    assert (result.status, result.stderr, len(result.records)) == (0, "", 1)

@@ -108,6 +108,12 @@ class Calls:
         )
 
 
+class InnerCalls(Calls):
+    """The calls of something inside a function, which itself has no probe by that: `probe_of` passes them over."""
+
+    __slots__ = ()
+
+
 def inert_probe() -> tuple[Any, ...]:
     """Return what a probe is pickled as: an object with its methods, which do nothing."""
     from operator import is_

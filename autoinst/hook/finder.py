@@ -43,6 +43,7 @@ class Finder:
         self.main_name: str | None = None
         self.main = "__main__"
         self._edits: Edits | None = None
+        self._looking = False
         self.look_after = monotonic_ns() + LOOK_INTERVAL
 
     @property
@@ -75,6 +76,9 @@ class Finder:
 
         `now` is in ns of the monotonic clock.
         """
+        if self._looking:  # by another thread, or this imports what it needs, and that takes longer than the interval
+            return False
+        self._looking = True
         self.look_soon(LOOK_INTERVAL, now)
         try:
             if self._edits is None:
@@ -90,6 +94,8 @@ class Finder:
                 raise
             faults.note(f"rules not read again: {type(error).__name__}: {error}")
             return False
+        finally:
+            self._looking = False
 
     def look_soon(self, wait: int, now: int | None = None) -> None:
         """Look at the rules files when `wait` ns have passed."""
@@ -107,6 +113,7 @@ class Finder:
 
     def forked(self) -> None:
         """Go on, in the parent and in the child."""
+        self._looking = False  # in the child there is no other thread that may be
         if self._edits is not None:
             self._edits.forked()
 

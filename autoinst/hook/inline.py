@@ -10,7 +10,7 @@ import sys
 from _thread import get_ident
 from types import CodeType
 
-from autoinst.hook.constants import Calls, inert_context
+from autoinst.hook.constants import Calls, InnerCalls, inert_context
 from autoinst.hook.trampoline import CO_ASYNC_GENERATOR, CO_GENERATOR
 
 TYPE_CHECKING = False
@@ -32,12 +32,21 @@ class NotInlined(Exception):  # noqa: N818 - an answer, no error
 class Wanted:
     """A function that is to be inlined: its code, and what its probes read."""
 
-    __slots__ = ("code", "names", "number", "results")
+    __slots__ = ("callee", "code", "names", "number", "results")
 
     def __init__(
-        self, number: int, code: CodeType, names: tuple[tuple[str, ...], ...], results: tuple[bool, ...]
+        self,
+        number: int,
+        code: CodeType,
+        names: tuple[tuple[str, ...], ...],
+        results: tuple[bool, ...],
+        callee: str | None = None,
     ) -> None:
-        """Inline function `number`, whose probes read the arguments `names` and, as `results` says, the result."""
+        """Inline function `number`, whose probes read the arguments `names` and, as `results` says, the result.
+
+        With a `callee` only the calls of that are meant, which are inside the function.
+        """
+        self.callee = callee
         self.number = number
         self.code = code
         self.names = names
@@ -53,6 +62,11 @@ def parts(probe: Probe, code: CodeType) -> dict[str, Any]:
     if code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
         return _generator_parts(probe)
     return _result_parts(probe) if reads_result(probe) else Calls(probe, _kind(probe)).methods()
+
+
+def call_parts(probe: Probe) -> dict[str, Any]:
+    """Return the constants of a call inside a function: the function is not known by its probes."""
+    return InnerCalls(probe, _kind(probe)).methods()
 
 
 def reads_result(probe: Probe) -> bool:

@@ -8,22 +8,22 @@ from __future__ import annotations
 import _ast
 import sys
 
+from autoinst.hook.calls import CALLS
 from autoinst.hook.inline import NotInlined, same_code
+from autoinst.hook.inline_calls import edit_calls
 from autoinst.hook.trampoline import ONLY_AST, Parameters, kind_of
+from autoinst.hook.tree import NOWHERE, SCOPES, SIMPLE, bodies_of, call, constant, contains, fields_of, move, values_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
     from typing import Any
 
     from autoinst.hook.inline import Wanted
 
 MAX_SOURCE = 2_000_000  # bytes; parsing takes 100 times that in memory
-NOWHERE = {"lineno": -1, "end_lineno": -1, "col_offset": -1, "end_col_offset": -1}  # so that no line is traced
 IGNORE = ("ignore", None, Warning, None, 0)
-SIMPLE = (_ast.Expr, _ast.Assign, _ast.AugAssign, _ast.AnnAssign, _ast.Return, _ast.Delete, _ast.Assert, _ast.Raise)
-SCOPES = (_ast.FunctionDef, _ast.AsyncFunctionDef, _ast.ClassDef)
-BODIES = ("body", "orelse", "finalbody")
 
 
 def inline(
@@ -53,10 +53,15 @@ def inline(
 
 
 class _Editor:
-    """Goes through a module's tree and puts the wanted functions' bodies inside `with`."""
+    """Goes through a module's tree and puts the wanted functions' bodies, and calls in them, inside `with`."""
 
     def __init__(self, wanted: dict[tuple[str, int], Wanted]) -> None:
         self.wanted = wanted
+        self.calls: dict[tuple[str, int], list[str]] = {}
+        for qualname, line in wanted:
+            function, calls, _ = qualname.partition(CALLS)
+            if calls:
+                self.calls.setdefault((function, line), []).append(qualname)
         self.refused: dict[tuple[str, int], str] = dict.fromkeys(wanted, "its source was not found")
 
     def visit(self, statements: list[Any], prefix: str) -> None:
@@ -69,18 +74,20 @@ class _Editor:
                 self.visit(statement.body, f"{qualname}.<locals>.")
                 lines = [decorator.lineno for decorator in statement.decorator_list]
                 key = (qualname, min([statement.lineno, *lines]))
+                for name in self.calls.get(key, ()):
+                    self._edit(statement, (name, key[1]), edit_calls)
                 if key in self.wanted:
-                    self._edit(statement, key)
+                    self._edit(statement, key, _edit)
             else:
-                for body in _bodies(statement):
+                for body in bodies_of(statement):
                     self.visit(body, prefix)
 
-    def _edit(self, function: Any, key: tuple[str, int]) -> None:
+    def _edit(self, function: Any, key: tuple[str, int], edit: Callable[[Any, Wanted], None]) -> None:
         wanted = self.wanted[key]
         if wanted.code.co_name != function.name:
             return
         try:
-            _edit(function, wanted)
+            edit(function, wanted)
         except NotInlined as reason:
             self.refused[key] = str(reason)
         else:
@@ -97,10 +104,10 @@ def _edit(function: Any, wanted: Wanted) -> None:
     documented = _is_docstring(function.body[0])
     items = []
     for i, names in enumerate(wanted.names):
-        call = _call(wanted.placeholder(i, "call"), _values(parameters, names))
-        for part in (call.func, *call.args):  # not the call: its place is that of all the `with` does (3.13+)
-            _move(part, _first_place(wanted.code))
-        items.append(_ast.withitem(context_expr=call, optional_vars=None))
+        begin = call(wanted.placeholder(i, "call"), values_of(parameters, names))
+        for part in (begin.func, *begin.args):  # not the call: its place is that of all the `with` does (3.13+)
+            move(part, _first_place(wanted.code))
+        items.append(_ast.withitem(context_expr=begin, optional_vars=None))
     rest = body.statements(function.body[1 if documented else 0 :])
     block = _ast.With(items=items, body=rest or [_ast.Pass(**NOWHERE)], type_comment=None, **NOWHERE)
     function.body[1 if documented else 0 :] = [block]
@@ -126,21 +133,21 @@ class _Body:
             return statement
         if isinstance(statement, SIMPLE):
             return self._simple(statement)
-        for body in _bodies(statement):
+        for body in bodies_of(statement):
             body[:] = self.statements(body)
         return statement
 
     def _simple(self, statement: Any) -> Any:
-        pauses = self.yields and _contains(statement, _ast.Yield)
+        pauses = self.yields and contains(statement, _ast.Yield)
         if pauses:
             _replace_yields(statement, self._suspending if _only_yields(statement) else self._yield)
         if isinstance(statement, _ast.Return) and statement.value is not None:
             for i in reversed(self.givers):
-                statement.value = _call(self.wanted.placeholder(i, "give"), statement.value)
+                statement.value = call(self.wanted.placeholder(i, "give"), statement.value)
         if not pauses:
             return statement
         items = [
-            _ast.withitem(context_expr=_constant(self.wanted.placeholder(i, "pause")), optional_vars=None)
+            _ast.withitem(context_expr=constant(self.wanted.placeholder(i, "pause")), optional_vars=None)
             for i in reversed(self.probes)
         ]
         return _ast.With(items=items, body=[statement], type_comment=None, **NOWHERE)
@@ -149,21 +156,21 @@ class _Body:
         """Return a `yield` after which the job is current at once, as the statement does more."""
         node = self._suspending(node)
         for i in self.probes:
-            node = _call(self.wanted.placeholder(i, "resume"), node)
+            node = call(self.wanted.placeholder(i, "resume"), node)
         return node
 
     def _suspending(self, node: Any) -> Any:
         """Return a `yield` after which the job is current when the statement has ended."""
-        value = node.value if node.value is not None else _constant(None)
+        value = node.value if node.value is not None else constant(None)
         for i in reversed(self.probes):
-            value = _call(self.wanted.placeholder(i, "suspend"), value)
+            value = call(self.wanted.placeholder(i, "suspend"), value)
         node.value = value
         return node
 
 
 def _only_yields(statement: Any) -> bool:
     """Return whether nothing of the program runs in `statement` after its `yield`."""
-    if not isinstance(getattr(statement, "value", None), _ast.Yield) or _contains(statement.value.value, _ast.Yield):
+    if not isinstance(getattr(statement, "value", None), _ast.Yield) or contains(statement.value.value, _ast.Yield):
         return False
     if isinstance(statement, _ast.Assign):
         return all(isinstance(target, _ast.Name) for target in statement.targets)
@@ -190,40 +197,18 @@ def _check_yields(statements: list[Any]) -> None:
     """Raise NotInlined where a generator yields in a way that cannot be told to a probe."""
     for statement in statements:
         if isinstance(statement, SIMPLE):
-            if _contains(statement, _ast.YieldFrom):
+            if contains(statement, _ast.YieldFrom):
                 raise NotInlined("it delegates by `yield from`")
         elif isinstance(statement, SCOPES):
-            heads = [value for name, value in _fields(statement) if name != "body"]
-            if any(_contains(head, (_ast.Yield, _ast.YieldFrom)) for head in heads):
+            heads = [value for name, value in fields_of(statement) if name != "body"]
+            if any(contains(head, (_ast.Yield, _ast.YieldFrom)) for head in heads):
                 raise NotInlined("it yields where it defines a function or class")
         else:
-            bodies = _bodies(statement)
-            if _contains(statement, (_ast.Yield, _ast.YieldFrom), bodies):
+            bodies = bodies_of(statement)
+            if contains(statement, (_ast.Yield, _ast.YieldFrom), bodies):
                 raise NotInlined(f"it yields in the head of `{type(statement).__name__.lower()}`")
             for body in bodies:
                 _check_yields(body)
-
-
-def _contains(node: Any, kinds: Any, left_out: Any = ()) -> bool:
-    """Return whether there is a node of `kinds` in `node`, functions inside it and the lists `left_out` aside."""
-    if isinstance(node, kinds):
-        return True
-    if isinstance(node, _ast.Lambda):
-        return False
-    if isinstance(node, list):
-        return not any(node is body for body in left_out) and any(_contains(item, kinds, left_out) for item in node)
-    return isinstance(node, _ast.AST) and any(_contains(value, kinds, left_out) for _, value in _fields(node))
-
-
-def _fields(node: Any) -> list[tuple[str, Any]]:
-    return [(name, getattr(node, name, None)) for name in node._fields]
-
-
-def _bodies(statement: Any) -> list[list[Any]]:
-    """Return the lists of statements in a compound statement that is no function and no class."""
-    found = [body for name in BODIES if isinstance(body := getattr(statement, name, None), list)]
-    parts = (*(getattr(statement, "handlers", None) or ()), *(getattr(statement, "cases", None) or ()))
-    return [*found, *(part.body for part in parts)]
 
 
 def _is_docstring(statement: Any) -> bool:
@@ -239,32 +224,6 @@ def _first_place(code: CodeType) -> dict[str, int]:
     lines = [line for _, _, line in code.co_lines() if line not in (None, code.co_firstlineno)]
     line = lines[0] if lines else code.co_firstlineno
     return {"lineno": line, "end_lineno": line, "col_offset": -1, "end_col_offset": -1}
-
-
-def _values(parameters: Parameters, names: tuple[str, ...]) -> Any:
-    """Return the expression that gives the arguments `names` as a tuple."""
-    text = f"({''.join(f'{parameters.value_of(name)}, ' for name in names)})"
-    tree: Any = compile(text, "<autoinst>", "eval", ONLY_AST, True)
-    return tree.body
-
-
-def _move(node: Any, place: dict[str, int]) -> None:
-    """Put `node` and all below it at `place`."""
-    if "lineno" in node._attributes:
-        for name, value in place.items():
-            setattr(node, name, value)
-    for _, value in _fields(node):
-        for item in value if isinstance(value, list) else (value,):
-            if isinstance(item, _ast.AST):
-                _move(item, place)
-
-
-def _constant(value: Any) -> Any:
-    return _ast.Constant(value=value, kind=None, **NOWHERE)
-
-
-def _call(placeholder: str, argument: Any) -> Any:
-    return _ast.Call(func=_constant(placeholder), args=[argument], keywords=[], **NOWHERE)
 
 
 class _NoWarnings:

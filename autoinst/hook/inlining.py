@@ -10,12 +10,14 @@ import marshal
 import os
 import sys
 
-from autoinst.hook.inline import NotInlined, Wanted, fill, parts, reads_result, same_code
+from autoinst.hook.calls import CALLS
+from autoinst.hook.inline import NotInlined, Wanted, call_parts, fill, parts, reads_result, same_code
 from autoinst.hook.rewrite import functions, rewrite
 from autoinst.rules import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import CodeType
     from typing import Any
 
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
 MAGIC = b"autoinst inline 1\n"
 SMALL = 8_000  # bytes of source, about 250 lines
 LAMBDA = "<lambda>"
+MAKERS = ("inline_source.py", "inline_calls.py", "tree.py")
 
 
 class Target:
     """A function that shall have probes: number and key among its module's functions, and why it is not inlined."""
 
-    __slots__ = ("code", "key", "number", "probes", "why")
+    __slots__ = ("code", "is_call", "key", "number", "probes", "why")
 
     def __init__(self, number: int, qualname: str, code: CodeType, probes: list[Probe]) -> None:
         """Take function `number` of a module."""
@@ -42,14 +45,18 @@ class Target:
         self.key: Key = (qualname, code.co_firstlineno)
         self.code = code
         self.probes = probes
+        self.is_call = CALLS in qualname
         self.why = "a lambda" if code.co_name == LAMBDA else None
+        if self.is_call and any(reads_result(probe) for probe in probes):
+            self.why = "its rule reads the result of a call inside a function"
         if any(name in code.co_freevars for probe in probes for name in probe.fields.names):
             self.why = "its rule reads variables of the functions around it"
 
     def wanted(self) -> Wanted:
         """Return what the source is to be edited by."""
         names = tuple(probe.fields.names for probe in self.probes)
-        return Wanted(self.number, self.code, names, tuple(reads_result(probe) for probe in self.probes))
+        results = tuple(reads_result(probe) for probe in self.probes)
+        return Wanted(self.number, self.code, names, results, self.key[0].partition(CALLS)[2] or None)
 
     def constants(self) -> dict[str, Any]:
         """Return what its placeholders stand for."""
@@ -57,17 +64,28 @@ class Target:
         return {
             wanted.placeholder(i, part): value
             for i, probe in enumerate(self.probes)
-            for part, value in parts(probe, self.code).items()
+            for part, value in (call_parts(probe) if self.is_call else parts(probe, self.code)).items()
         }
 
 
-def inlined(code: CodeType, chosen: dict[int, list[Probe]], loader: Any, registry: Registry) -> CodeType:
-    """Return module `code` with probes for the functions in it whose ids `chosen` has: inlined or in trampolines."""
+def inlined(
+    code: CodeType,
+    chosen: dict[int, list[Probe]],
+    loader: Any,
+    registry: Registry,
+    calls: Sequence[tuple[str, CodeType, list[Probe]]] = (),
+) -> CodeType:
+    """Return module `code` with probes for the functions in it whose ids `chosen` has: inlined or in trampolines.
+
+    `calls` are calls inside functions: qualified name, the function's code, probes. They are inlined or not watched.
+    """
+    known = functions(code)
     targets = [
         Target(number, qualname, inner, chosen[id(inner)])
-        for number, (qualname, inner) in enumerate(functions(code))
+        for number, (qualname, inner) in enumerate(known)
         if id(inner) in chosen
     ]
+    targets += [Target(number, *each) for number, each in enumerate(calls, len(known))]
     keys = [target.key for target in targets]
     for target in targets:
         if target.why is None and keys.count(target.key) > 1:
@@ -80,6 +98,9 @@ def inlined(code: CodeType, chosen: dict[int, list[Probe]], loader: Any, registr
             registry.keep(target.code, target.probes)
             for probe in target.probes:
                 probe.state.add(probe.target.path, "inline")
+        elif target.is_call:
+            for probe in target.probes:
+                probe.state.refused = f"{probe.target.path}: {target.why}"
         else:
             left[id(below[target.number][1])] = target
     return rewrite(new, {key: target.probes for key, target in left.items()}, lambda inner: left[id(inner)].why)
@@ -105,9 +126,10 @@ def _inline(code: CodeType, targets: list[Target], loader: Any, config: Config) 
 
 def _made(code: CodeType, wanted: dict[Key, Wanted], loader: Any, config: Config) -> Made:
     """Return what was kept of `code` and `wanted`, or is made now and kept."""
-    maker = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inline_source.py")
+    folder = os.path.dirname(os.path.abspath(__file__))
+    makers = [cache.signature(os.path.join(folder, name)) for name in MAKERS]
     specs = [(key, each.number, each.names, each.results) for key, each in wanted.items()]
-    parts = (code.co_filename, sys.version, sys.flags.optimize, cache.signature(maker), specs)
+    parts = (code.co_filename, sys.version, sys.flags.optimize, makers, specs)
     key = repr(parts).encode("utf-8", "surrogateescape")
     name = f"inline-{cache.checksum(key).hex()}"
     folders = cache.folders_of(config)

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import sys
 
+from autoinst.hook.calls import CALLS
 from autoinst.hook.rewrite import functions, rewrite, wrap
 from autoinst.hook.trampoline import probe_of, trampoline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import CodeType
     from typing import Any
 
@@ -83,18 +85,26 @@ class Choice:
         return found
 
 
-def instrument(code: CodeType, choose: Chooser, registry: Registry, loader: Any = None) -> CodeType:
+def instrument(
+    code: CodeType, choose: Chooser, registry: Registry, loader: Any = None, patterns: Sequence[str] = ()
+) -> CodeType:
     """Return module `code` with probes for each nested function for which `choose` gives some.
 
     The same object comes back where nothing needs to be changed. `loader`, if there is one, may have the source.
+    `patterns` are the qualified names of calls inside functions that rules mean.
     """
     choice = registry.choice
+    calls = _calls(code, choose, patterns) if patterns else []
+    if calls and choice.name != INLINE:
+        from autoinst.hook.inlining import inlined
+
+        code, calls = inlined(code, {}, loader, registry, calls), []
     chosen: dict[int, tuple[CodeType, list[Probe]]] = {}
     for qualname, inner in functions(code):
         probes = [] if choice.has_probe(inner) else choose(qualname, inner)
         if probes:
             chosen[id(inner)] = (inner, probes)
-    if not chosen:
+    if not chosen and not calls:
         return code
     if choice.monitor is not None:
         for inner, probes in chosen.values():
@@ -103,8 +113,19 @@ def instrument(code: CodeType, choose: Chooser, registry: Registry, loader: Any 
     if choice.name == INLINE:
         from autoinst.hook.inlining import inlined
 
-        return inlined(code, {key: probes for key, (_, probes) in chosen.items()}, loader, registry)
+        return inlined(code, {key: probes for key, (_, probes) in chosen.items()}, loader, registry, calls)
     return rewrite(code, {key: probes for key, (_, probes) in chosen.items()}, lambda _inner: choice.why)
+
+
+def _calls(code: CodeType, choose: Chooser, patterns: Sequence[str]) -> list[tuple[str, CodeType, list[Probe]]]:
+    found = []
+    for qualname, inner in functions(code):
+        for pattern in patterns:
+            if pattern.partition(CALLS)[0] == qualname:
+                probes = choose(pattern, inner)
+                if probes:
+                    found.append((pattern, inner, probes))
+    return found
 
 
 def instrument_one(code: CodeType, probes: list[Probe], registry: Registry) -> CodeType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoinst.hook import carry, live
+from autoinst.hook.calls import CALLS
 from autoinst.hook.decorators import Decorators
 from autoinst.hook.mechanism import instrument
 from autoinst.hook.rewrite import functions
@@ -155,6 +156,7 @@ class Module:
                 ),
                 self.registry,
                 self.loader,
+                [pattern for _, found in self.candidates for pattern in found if CALLS in pattern],
             )
             self.seen = code
             if self.main is not None or new is not code:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import CodeType
 
+from autoinst.hook.calls import Locals, method_of
 from autoinst.hook.trampoline import Parameters
 from autoinst.trace.context import class_dict, class_module, class_mro, class_qualname, describe
 from autoinst.trace.exceptions import module_names
@@ -55,10 +56,13 @@ class Target:
         self.runtime_module = runtime_module
         self.base = base
         self.earlier = earlier
-        self.class_qualname, _, self.method = qualname.rpartition(".")
+        called = method_of(qualname)
+        self.class_qualname, _, self.method = qualname.rpartition(".") if called is None else ("", "", called)
         self.class_name = f"{module}.{self.class_qualname}" if self.class_qualname else module
         self.action = f"{self.class_name}#{self.method}"
-        self.parameters: Parameters = Parameters(code) if type(code) is CodeType else code  # type: ignore[assignment]
+        if type(code) is CodeType:
+            code = Locals(code) if called is not None else Parameters(code)  # type: ignore[assignment]
+        self.parameters: Parameters = code  # type: ignore[assignment]
         # Only a function inside a class can be a method, whatever its first parameter is called.
         self.reads_self = (
             self.parameters.first is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from autoinst.rules.keys import CARRY, PAYLOAD, WRAPS
 from autoinst.rules.load import load_files
-from autoinst.rules.match import matches, matches_qualname
+from autoinst.rules.match import CALLS, matches, matches_qualname
 from autoinst.rules.problems import nearest, quote
 from autoinst.rules.requires import unmet
 from autoinst.rules.sources import Sources
@@ -212,7 +212,7 @@ class _Checker:
         found = self._module(node, node.text)
         if found is None:
             return
-        module, name = found
+        module, (name, calls, _) = found[0], found[1].partition(CALLS)
         if not name:
             self.document.report(
                 node, f"{quote(node.text)} is a module, not a function", "write 'module:' and 'functions:'"
@@ -227,7 +227,7 @@ class _Checker:
             function = place[0].functions[place[1]]
             if function.is_property:
                 self.document.report(node, f"{quote(name)} is a property, not a function")
-            else:
+            elif not calls:  # its variables are not only its parameters
                 in_class = place[1].rpartition(".")[0] in place[0].classes
                 self._parameters(rule, nodes, [function], name, in_class)
 

@@ -129,7 +129,9 @@ RULE = (
     Key(
         WRAPS, "handed", "The jobs are the calls of what is handed over: given as that argument, or returned.", (JOBS,)
     ),
-    Key("requires", "versions", "Installed versions the rule is for: `{rq: '>=1.16,<3'}`."),
+    Key(
+        "requires", "versions", "Installed versions the rule is for: `{rq: '>=1.16,<3'}`; `python` is the interpreter."
+    ),
     Key("name", "text", "Name of the notification; a job's starts with `perform_job`.", (JOBS, EVENTS, ENQUEUES)),
     Key("namespace", "text", "Namespace of the record.", (JOBS,)),
     Key("nested", "choice", "A job inside a job: an `event` of it, or `new`.", (JOBS,), NESTED),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WILD = "*"
 PAIR = 2
+CALLS = ".<calls>."  # `work.<calls>.job.func` is the call `job.func(...)` inside the function `work`
 PROPERTIES = frozenset({"property", "cached_property", "functools.cached_property", "abc.abstractproperty"})
 ACCESSORS = frozenset({"setter", "getter", "deleter"})
 ANY_PARTS = "**"
@@ -76,6 +77,8 @@ def matches_qualname(pattern: str, qualname: str) -> bool:
     """Tell whether a function's qualified name matches, wildcards leaving dunders and made-up names alone."""
     if WILD not in pattern:
         return pattern == qualname
+    if CALLS in qualname:
+        return False
     last = qualname.rpartition(".")[2]
     if is_handed(qualname) and not is_handed(pattern):
         return False

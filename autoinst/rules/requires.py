@@ -1,6 +1,7 @@
 """`requires: {rq: ">=1.16"}`: compares release numbers with the name of the `*.dist-info` folder beside a package.
 
-Only the numbers count: `2.0rc1` and `2.0.post1` are 2.0. importlib.metadata would cost a worker 27 ms.
+`python` stands for the interpreter. Only the numbers count: `2.0rc1` and `2.0.post1` are 2.0. importlib.metadata would
+cost a worker 27 ms.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 OPERATORS = (">=", "<=", "==", "!=", "~=", ">", "<")  # the two-letter ones first
 MAX_DIGITS = 10
+PYTHON = "python"
 SUFFIXES = (".dist-info", ".egg-info")
 
 _versions: dict[str, dict[str, str]] = {}
@@ -102,8 +104,13 @@ def unmet(requires: Mapping[str, str], folder: str | None = None) -> str | None:
 
 
 def installed_version(name: str, folder: str | None = None) -> str | None:
-    """Return the version of the distribution `name` in `folder` or else along `sys.path`, None if it is not there."""
+    """Return the version of the distribution `name` in `folder` or else along `sys.path`, None if it is not there.
+
+    `python` is the running interpreter.
+    """
     key = normal(name)
+    if key == PYTHON:
+        return ".".join(str(number) for number in sys.version_info[:3])
     for place in (folder, *sys.path):
         if isinstance(place, str):
             version = _versions_in(place or os.curdir).get(key)

@@ -1,0 +1,140 @@
+"""Puts the statements of a function that call what a rule names inside `with`, by the function's syntax tree."""
+
+from __future__ import annotations
+
+import _ast
+
+from autoinst.hook.calls import Locals
+from autoinst.hook.inline import NotInlined
+from autoinst.hook.tree import NOWHERE, SCOPES, SIMPLE, bodies_of, call, contains, fields_of, move, values_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from autoinst.hook.inline import Wanted
+
+# Within one of these a name may be read or not.
+SOMETIMES = (_ast.IfExp, _ast.BoolOp, _ast.NamedExpr, _ast.ListComp, _ast.SetComp, _ast.DictComp, _ast.GeneratorExp)
+
+
+def edit_calls(function: Any, wanted: Wanted) -> None:
+    """Put each simple statement of `function` that has the call `wanted` inside `with`; raises NotInlined."""
+    parameters = function.args
+    given = [*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs, parameters.vararg, parameters.kwarg]
+    editor = _Calls(wanted, _unset(function.body))
+    editor.block(function.body, {parameter.arg for parameter in given if parameter is not None} - editor.unset)
+    if not editor.found:
+        raise NotInlined(f"it does not call {editor.callee}")
+
+
+class _Calls:
+    """Walks through a function's statements; what is sure to be set there comes along as names."""
+
+    def __init__(self, wanted: Wanted, unset: set[str]) -> None:
+        self.wanted = wanted
+        self.callee = wanted.callee
+        self.unset = unset
+        self.found = False
+
+    def block(self, statements: list[Any], bound: set[str]) -> None:
+        """Edit `statements`, at whose start the variables `bound` are set; adds those that are at their end."""
+        for i, statement in enumerate(statements):
+            if isinstance(statement, SCOPES):
+                continue
+            if isinstance(statement, SIMPLE):
+                if self._calls(statement):
+                    statements[i] = self._within(statement, bound)
+                bound |= _targets(statement) - self.unset
+                continue
+            bodies = bodies_of(statement)
+            if self._calls(statement, bodies):
+                raise NotInlined(f"{self.callee} is called in the head of `{type(statement).__name__.lower()}`")
+            inside = bound | (_targets(statement) - self.unset)
+            for body in bodies:
+                self.block(body, set(inside if body is getattr(statement, "body", None) else bound))
+
+    def _calls(self, node: Any, left_out: Any = ()) -> bool:
+        """Return whether the call is in `node`, functions inside it and the lists `left_out` aside."""
+        if isinstance(node, list):
+            return not any(node is body for body in left_out) and any(self._calls(item, left_out) for item in node)
+        if not isinstance(node, _ast.AST) or isinstance(node, _ast.Lambda):
+            return False
+        if isinstance(node, _ast.Call) and _dotted(node.func) == self.callee:
+            return True
+        return any(self._calls(value, left_out) for _, value in fields_of(node))
+
+    def _within(self, statement: Any, bound: set[str]) -> Any:
+        if contains(statement, (_ast.Yield, _ast.YieldFrom)):
+            raise NotInlined(f"the statement that calls {self.callee} yields")
+        known = bound if contains(statement, SOMETIMES) else bound | (_reads(statement) - self.unset)
+        place = {"lineno": statement.lineno, "end_lineno": statement.lineno, "col_offset": -1, "end_col_offset": -1}
+        items = []
+        for i, names in enumerate(self.wanted.names):
+            for name in names:
+                if name not in known:
+                    raise NotInlined(f"its rule reads {name}, which may not be set where {self.callee} is called")
+            begin = call(self.wanted.placeholder(i, "call"), values_of(Locals(self.wanted.code), names))
+            for part in (begin.func, *begin.args):
+                move(part, place)
+            items.append(_ast.withitem(context_expr=begin, optional_vars=None))
+        self.found = True
+        return _ast.With(items=items, body=[statement], type_comment=None, **NOWHERE)
+
+
+def _dotted(node: Any) -> str | None:
+    """Return `a.b.c` for a name with attributes."""
+    if isinstance(node, _ast.Name):
+        return str(node.id)
+    if isinstance(node, _ast.Attribute):
+        value = _dotted(node.value)
+        return None if value is None else f"{value}.{node.attr}"
+    return None
+
+
+def _targets(statement: Any) -> set[str]:
+    """Return the variables a statement sets: an assignment, or the head of `for` or `with`."""
+    if isinstance(statement, _ast.Assign):
+        return _names(statement.targets)
+    if isinstance(statement, _ast.AnnAssign) and statement.value is None:
+        return set()
+    if isinstance(statement, (_ast.AnnAssign, _ast.For, _ast.AsyncFor)):
+        return _names(statement.target)
+    if isinstance(statement, (_ast.With, _ast.AsyncWith)):
+        return _names([item.optional_vars for item in statement.items])
+    return set()
+
+
+def _names(node: Any) -> set[str]:
+    if isinstance(node, list):
+        return {name for item in node for name in _names(item)}
+    if isinstance(node, _ast.Name):
+        return {node.id}
+    if isinstance(node, (_ast.Tuple, _ast.List)):
+        return _names(node.elts)
+    return _names(node.value) if isinstance(node, _ast.Starred) else set()
+
+
+def _reads(node: Any) -> set[str]:
+    """Return the variables that are read in `node`, functions inside it aside."""
+    if isinstance(node, list):
+        return {name for item in node for name in _reads(item)}
+    if isinstance(node, _ast.Name):
+        return {node.id} if isinstance(node.ctx, _ast.Load) else set()
+    if not isinstance(node, _ast.AST) or isinstance(node, _ast.Lambda):
+        return set()
+    return {name for _, value in fields_of(node) for name in _reads(value)}
+
+
+def _unset(node: Any) -> set[str]:
+    """Return the variables that are deleted somewhere in `node`, as `except ... as` does too, functions aside."""
+    if isinstance(node, list):
+        return {name for item in node for name in _unset(item)}
+    if not isinstance(node, _ast.AST) or isinstance(node, (*SCOPES, _ast.Lambda)):
+        return set()
+    found = {name for _, value in fields_of(node) for name in _unset(value)}
+    if isinstance(node, _ast.Delete):
+        found |= _names(node.targets)
+    if isinstance(node, _ast.ExceptHandler) and node.name is not None:
+        found.add(node.name)
+    return found

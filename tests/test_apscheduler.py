@@ -1,0 +1,139 @@
+"""The built-in APScheduler pack with real schedulers and each kind of executor: every run is recorded once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.workers import Worker, run, whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.once
+
+SHOP = '''
+"""Jobs that end in every way; each run notes its job's name."""
+import asyncio, functools, os, signal
+from notes import note
+
+def add(a, b=0):
+    note("add")
+    return a + b
+
+def fail(x):
+    note("fail")
+    try:
+        {}["key"]
+    except KeyError as error:
+        raise ValueError("bad") from error
+
+def again():
+    note("again")
+
+class Mail:
+    def send(self, to):
+        note("send")
+
+async def later(n):
+    note("later")
+    await asyncio.sleep(0.01)
+
+async def fail_later():
+    note("fail_later")
+    raise ValueError("bad")
+
+def leave():
+    note("leave")
+    raise SystemExit(3)
+
+def missed():
+    note("missed")
+
+def die():
+    note("die")
+    os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+RUN = """
+import asyncio, datetime, os, sys
+from apscheduler.executors.asyncio import AsyncIOExecutor
+from apscheduler.executors.pool import ProcessPoolExecutor, ThreadPoolExecutor
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.blocking import BlockingScheduler
+from shop import *
+
+async def forever(scheduler):
+    scheduler.start()
+    await asyncio.sleep(3600)
+
+def main():
+    kind = sys.argv[1]
+    executor = {"thread": ThreadPoolExecutor, "process": ProcessPoolExecutor, "asyncio": AsyncIOExecutor}[kind]
+    scheduler = (AsyncIOScheduler if kind == "asyncio" else BlockingScheduler)(executors={"mail": executor()})
+    def plan(function, *args, when=0, **options):
+        name = getattr(function, "__name__", "a")
+        due = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=when)
+        options = {"executor": "mail", "id": name, "misfire_grace_time": 60, **options}
+        scheduler.add_job(function, "date", run_date=due, args=args, **options)
+    plan(add, 1, kwargs={"b": 2}, name="a name")
+    plan(fail, "x")
+    plan(Mail().send, "me")
+    plan(leave)
+    plan(missed, when=-10, misfire_grace_time=1)
+    plan(add, 5, when=1.5, id="delayed")
+    if kind == "asyncio":
+        plan(later, 3)
+        plan(fail_later)
+    start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=0.25)
+    end = start + datetime.timedelta(seconds=0.2)
+    # Due three times before the scheduler starts, each of which counts.
+    scheduler.add_job(again, "interval", seconds=0.1, start_date=start, end_date=end, coalesce=False, id="again",
+                      executor="mail", next_run_time=start, misfire_grace_time=60)
+    if sys.argv[2] == "die":
+        plan(die, when=4)
+    asyncio.run(forever(scheduler)) if kind == "asyncio" else scheduler.start()
+
+if __name__ == "__main__":
+    main()
+"""
+
+BAD: tuple[Any, ...] = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
+
+
+def job(name: str, function: str, **fields: Any) -> dict[str, Any]:
+    expected = {"attempts": None, "tags": {"job": function.rpartition(".")[2]}, **fields}
+    if "." in function and "tags" not in fields:
+        expected["tags"] = {"job": function}
+    return run("apscheduler", name, f"shop.{function}", **expected)
+
+
+JOBS = {
+    "add": [job("add", "add", args=[1], kwargs={"b": 2}, tags={"job": "a name"})],
+    "fail": [job("fail", "fail", args=["x"], status="error", exception=BAD)],
+    "send": [job("send", "Mail.send", args=["me"])],
+    "leave": [job("leave", "leave", status="error", exception=("SystemExit", "3", [], "leave"))],
+    "delayed": [job("delayed", "add", args=[5])],
+    "again": [job("again", "again")] * 3,
+}
+ASYNC = {
+    "later": [job("later", "later", args=[3])],
+    "fail_later": [job("fail_later", "fail_later", status="error", exception=("ValueError", "bad", [], "fail_later"))],
+}
+DIE = {"die": [job("die", "die", status="killed", killed=True)]}
+
+
+@pytest.mark.parametrize("kind", ["thread", "process", "asyncio"])
+def test_every_run_by_every_executor(tmp_path: Path, kind: str) -> None:
+    expected = JOBS | (ASYNC if kind == "asyncio" else {}) | (DIE if kind != "process" else {})
+    files = {"shop.py": SHOP, "run.py": RUN}
+    worker = Worker(tmp_path / "program", "databases", files, {"PYTHONPATH": "."})
+    worker.start("python", "run.py", kind, "stay" if kind == "process" else "die")
+    names = [record["method"] for records in expected.values() for record in records]
+    status = worker.stop_after(names, by=signal.SIGTERM if kind == "process" else None)
+    assert status == (-signal.SIGTERM if kind == "process" else -signal.SIGKILL)
+    found = {name: [whole(record) for record in records] for name, records in worker.records().items()}
+    assert {name: found.pop(name, None) for name in expected} == expected, worker.output
+    assert not found

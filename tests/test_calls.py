@@ -1,0 +1,160 @@
+"""Rules that mean a call inside a function, where a worker's loop has no function of its own for a job."""
+
+from __future__ import annotations
+
+import py_compile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from autoinst.rules.check import check_files
+from tests.harness import Program
+from tests.test_routes import doctor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOOP = '''
+"""A worker's loop."""
+
+
+def work(jobs, name="mail"):
+    """Run jobs until there is none."""
+    done = []
+    for job in jobs:
+        number = job["id"]
+        try:
+            result = (True, job["f"](number))
+            done.append(handle(job["f"], number, extra={"n": number}))
+        except ValueError as error:
+            done.append(str(error))
+    return done
+
+
+def handle(function, number, extra):
+    return function(number)
+
+
+async def work_async(jobs):
+    results = []
+    for job in jobs:
+        results.append(await job(len(results)))
+    return results
+
+
+def numbers(n):
+    for i in range(n):
+        x = handle(abs, i, {})
+        yield x
+
+
+def odd(n):
+    if n:
+        late = 1
+    with handle(open, __file__, {}):
+        handle(abs, n, late if n else 0)
+'''
+
+WORKER = """
+import asyncio, sys, traceback
+import loop
+
+def good(n):
+    return n * 2
+
+def bad(n):
+    if n == 2:
+        raise ValueError("bad")
+    return n
+
+async def late(n):
+    await asyncio.sleep(0)
+    return n + 1
+
+print(loop.work([{"id": n, "f": f} for n, f in enumerate((good, good, bad, bad))]))
+print(asyncio.run(loop.work_async([late, late])))
+print(list(loop.numbers(2)))
+print(loop.odd(3))
+try:
+    loop.work([{"id": 1, "f": lambda n: 1 / 0}])
+except ZeroDivisionError:
+    traceback.print_exc()
+"""
+
+RULES = """
+version: 1
+jobs:
+  - function: loop.work.<calls>.handle
+    payload: {queue: "${name}", job_id: "${number}", args: "${job['id']}"}
+  - function: loop:work_async.<calls>.job
+    payload: {method: "${dotted(job).rpartition('.')[2]}"}
+  - function: loop.numbers.<calls>.handle
+"""
+
+
+def run(tmp_path: Path, rules: str, mechanism: str | None = None) -> Any:
+    program = Program(tmp_path)
+    program.write("loop.py", LOOP)
+    program.write("rules.yaml", rules)
+    program.write("worker.py", WORKER)
+    plain = program.run("worker.py", instrumented=False)
+    result = program.run("worker.py", AUTOINST_PACKS="none", AUTOINST_MECHANISM=mechanism)
+    assert (result.status, result.stdout, result.stderr) == (plain.status, plain.stdout, plain.stderr)
+    return result
+
+
+def test_each_such_call_is_a_job(tmp_path: Path) -> None:
+    records = run(tmp_path, RULES).records
+    found = [(r["action"], r["status"], r["queue"], r["job_id"], r["args"]) for r in records]
+    assert found == [
+        ("loop#handle", "ok", "mail", "0", 0),
+        ("loop#handle", "ok", "mail", "1", 1),
+        ("loop#handle", "ok", "mail", "3", 3),
+        ("loop#late", "ok", None, None, None),
+        ("loop#late", "ok", None, None, None),
+        ("loop#handle", "ok", None, None, None),
+        ("loop#handle", "ok", None, None, None),
+    ]
+
+
+@pytest.mark.parametrize("mechanism", ["trampoline", "monitoring"])
+def test_with_every_mechanism(tmp_path: Path, mechanism: str) -> None:
+    rules = RULES + "events:\n  - {function: loop.handle}\n"
+    records = run(tmp_path, rules, mechanism).records
+    assert [len(record["events"]) for record in records] == [1, 1, 1, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("function", "payload", "reason"),
+    [
+        ("loop:odd.<calls>.handle", "{}", "handle is called in the head of `with`"),
+        ("loop:work.<calls>.nothing", "{}", "it does not call nothing"),
+        ("loop:work.<calls>.handle", "{queue: '${error}'}", "reads error, which may not be set where handle is called"),
+        ("loop:work.<calls>.handle", "{queue: '${result}'}", "its rule reads the result of a call inside a function"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused(tmp_path: Path, function: str, payload: str, reason: str) -> None:
+    result = run(tmp_path, f"version: 1\njobs:\n  - function: {function}\n    payload: {payload}\n")
+    assert result.records == []
+    assert reason in doctor(Program(tmp_path))
+
+
+def test_without_the_source_it_is_refused(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    source = program.write("loop.py", LOOP)
+    py_compile.compile(str(source), str(tmp_path / "loop.pyc"))
+    source.unlink()
+    program.write("rules.yaml", RULES)
+    result = program.run("-c", "import loop; print(loop.work([]))", AUTOINST_PACKS="none")
+    assert (result.status, result.stdout, result.stderr, result.records) == (0, "[]\n", "", [])
+    assert "its source was not found" in doctor(program)
+
+
+def test_check_looks_for_the_function(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("loop.py", LOOP)
+    rules = program.write("rules.yaml", RULES)
+    assert check_files([str(rules)], [str(tmp_path)], "none") == []
+    program.write("rules.yaml", RULES.replace("numbers", "nubers"))
+    (problem,) = check_files([str(rules)], [str(tmp_path)], "none")
+    assert "no function 'nubers'" in str(problem)

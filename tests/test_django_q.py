@@ -1,0 +1,162 @@
+"""The built-in Django Q2 pack with real clusters, on Redis and on the database: every run is recorded once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.servers import Redis
+from tests.workers import Worker, run, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.service, pytest.mark.once]
+
+SETTINGS = """
+import os
+SECRET_KEY = "x"
+USE_TZ = True
+INSTALLED_APPS = ["django_q"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3", "OPTIONS": {"timeout": 60}}}
+Q_CLUSTER = {"name": "mail", "workers": 1, "timeout": 60, "retry": 70, "poll": 0.1, "guard_cycle": 0.1}
+if os.environ["BROKER"] == "orm":
+    Q_CLUSTER["orm"] = "default"
+else:
+    Q_CLUSTER["redis"] = os.environ["BROKER"]
+"""
+
+SHOP = '''
+"""Tasks that end in every way; each run notes its name."""
+import os, signal, time
+from notes import note
+
+def add(a, b=0):
+    note("add")
+    return a + b
+
+def fail(x):
+    note("fail")
+    try:
+        {}["key"]
+    except KeyError as error:
+        raise ValueError("bad") from error
+
+class Mail:
+    @staticmethod
+    def send(to):
+        note("send")
+
+def slow():
+    note("slow")
+    while True:
+        time.sleep(0.01)
+
+def unkept():
+    note("unkept")
+    return lambda: 0
+
+def large(text):
+    note("large")
+
+def later(n):
+    note("later")
+
+def die():
+    note("die")
+    os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+SEND = """
+import datetime, sys
+import django
+django.setup()
+from django.utils import timezone
+from django_q.tasks import async_task, schedule
+import shop
+
+print("add", async_task("shop.add", 1, b=2, task_name="add", group="g"))
+print("fail", async_task(shop.fail, "x", task_name="fail"))
+print("send", async_task(shop.Mail.send, "me", task_name="send"))
+print("missing", async_task("shop.nothing", 5, task_name="missing"))
+print("slow", async_task("shop.slow", task_name="slow", timeout=1))
+print("large", async_task("shop.large", "x" * 3_000_000, task_name="large"))
+schedule("shop.later", 3, name="later", next_run=timezone.now() + datetime.timedelta(seconds=1), repeats=1,
+         schedule_type="O")
+"""
+
+DIE = """
+import django
+django.setup()
+from django_q.tasks import async_task
+print("die", async_task("shop.die", task_name="die"))
+"""
+
+BAD = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
+TIMEOUT = ("django_q.exceptions.TimeoutException", "Task exceeded maximum timeout value (1 seconds)", [], "slow")
+KNOWN: dict[str, dict[str, Any]] = {
+    "add": {"args": [1], "kwargs": {"b": 2}, "tags": {"task": "add", "group": "g"}},
+    "fail": {"args": ["x"], "status": "error", "exception": BAD},
+    "send": {"args": ["me"]},
+    "missing": {
+        "args": [5],
+        "status": "error",
+        "exception": ("ValueError", "Function shop.nothing is not defined", [], None),
+    },
+    "slow": {"status": "error", "exception": TIMEOUT},
+    "large": {"args": ["..."]},
+    "later": {"args": [3], "tags": {"task": "later", "group": "later"}},
+    "die": {"status": "killed", "killed": True},
+}
+
+
+def expected(name: str, job_id: str, **fields: Any) -> dict[str, Any]:
+    function = {"send": "Mail.send", "missing": "nothing"}.get(name, name)
+    usual = {"attempts": None, "tags": {"task": name, "group": None}}
+    return run("django-q2", job_id, f"shop.{function}", **{**usual, **KNOWN[name], **fields})
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.mark.parametrize("broker", ["redis", "orm"])
+def test_every_run_of_every_task(tmp_path: Path, request: pytest.FixtureRequest, broker: str) -> None:
+    url = request.getfixturevalue("redis").url if broker == "redis" else broker
+    variables = {"PYTHONPATH": ".", "DJANGO_SETTINGS_MODULE": "settings", "BROKER": url}
+    files = {"settings.py": SETTINGS, "shop.py": SHOP, "send.py": SEND, "die.py": DIE}
+    worker = Worker(tmp_path / "program", "databases", files, variables)
+    worker.call("django-admin", "migrate")
+    ids = dict(line.split() for line in worker.call("python", "send.py").splitlines() if len(line.split()) == 2)
+    worker.start("django-admin", "qcluster")
+    names = [name for name in KNOWN if name not in ("missing", "die")]
+    worker.wait_for(names)
+    ids["die"] = worker.call("python", "die.py").split()[-1]
+    worker.stop_after([*names, "die"], by=signal.SIGTERM)
+    found = {job: [whole(record) for record in records] for job, records in worker.records().items()}
+    ids["later"] = next(job for job, records in found.items() if records[0]["method"] == "later")
+    for name, job in ids.items():
+        (record,) = found.pop(job)
+        if name == "large":
+            assert record["args"][0].startswith("xxx")
+            record["args"] = ["..."]
+        assert record == expected(name, job), worker.output
+    assert not found
+
+
+def test_a_task_that_runs_where_it_is_put_on_the_queue(tmp_path: Path) -> None:
+    variables = {"PYTHONPATH": ".", "DJANGO_SETTINGS_MODULE": "settings", "BROKER": "orm"}
+    text = DIE.replace("die", "add").replace('"shop.add"', '"shop.add", 1, sync=True')
+    worker = Worker(
+        tmp_path / "program", "databases", {"settings.py": SETTINGS, "shop.py": SHOP, "now.py": text}, variables
+    )
+    worker.call("django-admin", "migrate")
+    job = worker.call("python", "now.py").split()[-1]
+    (record,) = worker.records()[job]
+    assert whole(record) == expected("add", job, kwargs={}, tags={"task": "add", "group": None}, queue=None)
