@@ -96,8 +96,13 @@ from django_q.tasks import async_task
 print("die", async_task("shop.die", task_name="die"))
 """
 
-BAD = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
-TIMEOUT = ("django_q.exceptions.TimeoutException", "Task exceeded maximum timeout value (1 seconds)", [], "slow")
+BAD: tuple[Any, ...] = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
+TIMEOUT: tuple[Any, ...] = (
+    "django_q.exceptions.TimeoutException",
+    "Task exceeded maximum timeout value (1 seconds)",
+    [],
+    "slow",
+)
 KNOWN: dict[str, dict[str, Any]] = {
     "add": {"args": [1], "kwargs": {"b": 2}, "tags": {"task": "add", "group": "g"}},
     "fail": {"args": ["x"], "status": "error", "exception": BAD},
