@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,10 +18,14 @@ from autoinst.store.sqlite import Store
 from tests import hostile
 from tests.agents import Agents, eventually
 from tests.exported import job
+from tests.exporters import FEEDS, arrived, failing, variables
 from tests.harness import Program
 from tests.hostile import Receiver, status
 from tests.launching import AUTOINST, environment
 from tests.servers import free_port
+
+if TYPE_CHECKING:
+    from autoinst.record import Record
 
 pytestmark = pytest.mark.once
 
@@ -80,19 +85,21 @@ def test_jobs_of_a_worker_arrive(program, home, agents):
 
 
 def sum_of(receiver, name):
-    bodies = [body for key, body in list(receiver.bodies.items()) if "/v1/metrics" in key]
+    bodies = [body for key, body in list(receiver.bodies.items()) if key.startswith("/v1/metrics")]
     metrics = [m for body in bodies for of in body["resourceMetrics"] for s in of["scopeMetrics"] for m in s["metrics"]]
     return sum(int(point["asInt"]) for m in metrics if m["name"] == name for point in m["sum"]["dataPoints"])
 
 
 def test_a_receiver_that_never_answers_holds_up_neither_worker_nor_drain_nor_the_other_feed(program, home, agents):
     with Receiver() as receiver:
-        receiver.path_behaviours["/v1/traces"] = hostile.hang
-        agents.start(**otlp(receiver.url, OTEL_EXPORTER_OTLP_TIMEOUT="60000"))
-        program.run("main.py", "5")
+        for path in ("/v1/traces", "/appsignal/v1/traces", "/appsignal/v1/metrics", "/hook"):
+            receiver.path_behaviours[path] = hostile.hang
+        every = variables(receiver.url, OTEL_EXPORTER_OTLP_TIMEOUT="60000")
+        agents.start(**every)
+        program.run("main.py", "5", environ=every)
         hostile.wait_for(lambda: receiver.hanging)
         began = time.monotonic()
-        found = program.run("main.py", "20")
+        found = program.run("main.py", "20", environ=every)
         took = time.monotonic() - began
         assert found.status == 0
         assert took < 30  # the request hangs for 60
@@ -205,19 +212,27 @@ def test_once_names_mistakes(home):
     assert lines[1:] == ["autoinst: AUTOINST_EXPORTERS: there is no exporter 'oltp'; did you mean otlp?"]
 
 
+RULES = """\
+version: 1
+jobs: [{function: work.job, check_in: nightly}]
+exporters: {webhook: {interval: 0.01}}
+"""
+
+
 def kill_agents(home, kills, seed):
-    """Kill agents with their exporters at random moments while a receiver misbehaves; return what it took."""
+    """Kill agents with all exporters at random moments while a receiver misbehaves; return what it took, by feed."""
     chance = random.Random(seed)
-    count = 0
-    env = environment(home, **otlp("", OTEL_EXPORTER_OTLP_TIMEOUT="500"))
+    records: list[Record] = []
+    rules = home.parent / "rules.yaml"
+    rules.write_text(RULES)
     with Receiver() as receiver:
-        env["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
+        chosen = variables(receiver.url, OTEL_EXPORTER_OTLP_TIMEOUT="500", AUTOINST_RULES=str(rules))
+        env = environment(home, **chosen)
+        fill(home, [])
+        assert once(home, **chosen)[0] == 0  # from now on there are notices
         receiver.chance = lambda: chance.choice(
             [
-                None,
-                None,
-                None,
-                None,
+                *[None] * 12,
                 hostile.reset,
                 hostile.taken_then(hostile.reset),
                 status(503),
@@ -225,34 +240,31 @@ def kill_agents(home, kills, seed):
             ]
         )
         for _ in range(kills):
-            fill(home, [job(count + number) for number in range(1, 41)])
-            count += 40
+            new = [failing(len(records) + number) for number in range(1, 41)]
+            fill(home, new)
+            records += new
             agent = subprocess.Popen(command("--foreground"), env=env, stderr=subprocess.DEVNULL)
-            time.sleep(chance.uniform(0.05, 1.0))
+            time.sleep(chance.uniform(0.05, 1.5))
             for pid in [*children(agent.pid), agent.pid]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             agent.wait()
         receiver.chance = lambda: None
-        eventually(
-            lambda: (
-                once(home, **{name: value for name, value in env.items() if "OTLP" in name or "EXPORT" in name})[0] == 0
-            )
-        )
+        eventually(lambda: once(home, **chosen)[0] == 0)
         assert receiver.conflicts == []
-        return count, receiver.jobs, sum_of(receiver, "autoinst.jobs")
+        wanted = sorted(record.id for record in records)
+        for name in FEEDS:
+            assert sorted(arrived(receiver, name, records)) == wanted, name
+        assert sum_of(receiver, "autoinst.jobs") == len(records)
+        with Store(str(home / "store.sqlite3")) as store:
+            assert [feed.name for feed in store.feeds() if feed.parked or feed.left_out or feed.missing] == []
 
 
-def check_kills(home, kills, seed):
-    count, jobs, counted = kill_agents(home, kills, seed)
-    assert (len(jobs), len(set(jobs)), counted) == (count, count, count)
-
-
-def test_agents_killed_at_random_lose_and_double_nothing(home):
-    check_kills(home, 6, 1)
+def test_agents_killed_at_random_lose_and_double_nothing_of_any_exporter(home):
+    kill_agents(home, 6, 1)
 
 
 @pytest.mark.kill
 @pytest.mark.timeout(3600)
-def test_agents_killed_two_hundred_times_lose_and_double_nothing(home):
-    check_kills(home, KILLS, 2)
+def test_agents_killed_two_hundred_times_lose_and_double_nothing_of_any_exporter(home):
+    kill_agents(home, KILLS, 2)

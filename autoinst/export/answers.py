@@ -53,6 +53,18 @@ class Response(NamedTuple):
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def accepted(response: Response, size: int) -> Answer | None:
+    """Return that a receiver which only tells by its status took `size` bytes; None where it did not.
+
+    A web page is no answer of such a receiver, but of a proxy or a login.
+    """
+    if not OK <= response.status < MULTIPLE_CHOICES:
+        return None
+    if response.content_type == "text/html" and response.body.lstrip()[:1] == b"<":
+        return Answer(Verdict.WRONG, f"answered {response.status} with a web page: that is no receiver", size=size)
+    return Answer(Verdict.ACCEPTED, f"answered {response.status}", size=size)
+
+
 def judge(response: Response, told: str = "") -> Answer:
     """Return what a response means that is no success; `told` is what its body says, if that could be read."""
     status = response.status

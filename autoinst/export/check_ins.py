@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from autoinst.errors import SpoolError
-from autoinst.export.answers import MULTIPLE_CHOICES, OK, Answer, Verdict, judge
+from autoinst.export.answers import Answer, Verdict, accepted, judge
 from autoinst.export.feed import Feed
 from autoinst.rules.check_ins import TAG
 from autoinst.spool.owner import ARENA_NAME
@@ -89,9 +89,7 @@ class CheckIns(Feed):
         response, size = endpoint.post(body, NDJSON, {}, query)
         if isinstance(response, Answer):
             return response
-        if OK <= response.status < MULTIPLE_CHOICES:
-            return Answer(Verdict.ACCEPTED, f"answered {response.status}", size=size)
-        answer = judge(response)
+        answer = accepted(response, size) or judge(response)
         return answer._replace(text=answer.text.replace(self._app.push_api_key, "(the key)"))
 
     def test(self) -> Answer:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from autoinst.config import SPOOL_NAME
-from autoinst.export.answers import MULTIPLE_CHOICES, OK, Answer, Verdict, judge
+from autoinst.export.answers import Answer, accepted, judge
 from autoinst.export.check_ins import running
 from autoinst.export.feed import Feed
 from autoinst.export.otlp import TOKEN_HEADER
@@ -94,9 +94,7 @@ class Webhook(Feed):
         response, size = self._endpoint.post(data, "application/json", headers)
         if isinstance(response, Answer):
             return response
-        if OK <= response.status < MULTIPLE_CHOICES:
-            return Answer(Verdict.ACCEPTED, f"answered {response.status}", size=size)
-        answer = judge(response)
+        answer = accepted(response, size) or judge(response)
         hidden = self._hidden if len(self._hidden) > 1 else None
         return answer._replace(text=answer.text.replace(hidden, "/...")) if hidden else answer
 
