@@ -7,8 +7,8 @@ from autoinst.hook.probe import EventProbe, Probe, end_other
 from autoinst.rules.safe import Unavailable
 from autoinst.trace import recorder as recorders
 from autoinst.trace.context import Node, current
-from autoinst.trace.events import end_event
-from autoinst.trace.transaction import Transaction, open_transaction
+from autoinst.trace.events import Event, end_event, keeper_of
+from autoinst.trace.transaction import open_transaction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class CarryProbe(Probe):
                 if exception is None:
                     self.hand_on((*node.values, result, exception))
             finally:  # a signal handler's exception must not leave the event open
-                if node.inner is not None:
+                if isinstance(node.inner, Event):
                     end_event(node.inner)
             return
         end_other(node, result, exception)
@@ -109,6 +109,5 @@ class EnqueueProbe(CarryProbe, EventProbe):
         return self.handed(None if inside else EventProbe.begin(self, values), values)
 
     def _is_ours(self, node: Node) -> bool:
-        transaction = node.transaction
-        events = transaction.events if isinstance(transaction, Transaction) else None
+        events = keeper_of(node).events
         return events is not None and events[node.event][0] == self.name

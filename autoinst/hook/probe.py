@@ -13,8 +13,9 @@ from _weakref import ref as weak_reference
 from autoinst.hook.constants import inert_probe
 from autoinst.spool import layout
 from autoinst.trace import faults, notifications
+from autoinst.trace import recorder as recorders
 from autoinst.trace.context import MOVED, current, resume, suspend
-from autoinst.trace.events import begin_event, end_event
+from autoinst.trace.events import Event, begin_event, end_event, keeper_of
 from autoinst.trace.payload import Pending
 from autoinst.trace.run import Kind, Run, start
 from autoinst.trace.transaction import Transaction, owner
@@ -332,15 +333,26 @@ class EventProbe(Probe):
         node = current.get()
         if node is None:
             return None
-        transaction = owner(node)
-        if transaction.closed or transaction.foreign():
+        keeper = keeper_of(node)
+        if keeper.closed or not keeper.spool.here[0]:
             return None
         fields = self.fields
         title = fields.text("title", values) if fields.title else None
         body = fields.text("body", values) if fields.body else None
         if title is not None or body is not None:
-            title, body = transaction.sanitizer.event(self.name, title, body)
-        return begin_event(transaction, node, self.name, title, body)
+            title, body = recorders.get().sanitizer.event(self.name, title, body)
+        return begin_event(keeper, node, self.name, title, body)
+
+    def exit(self, node: Node | None, result: Any) -> None:
+        """Close the event of a call that returned."""
+        if type(node) is not Event:
+            super().exit(node, result)
+            return
+        try:
+            end_event(node)
+        except Exception as error:
+            if not faults.absorbed(error, f"{self.rule.where}: exit"):
+                raise
 
     def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
         """Close the event."""
@@ -386,7 +398,7 @@ def conditional(probe: Probe, values: tuple[Any, ...]) -> Node | None:
 
 def end_other(node: Node, result: Any, exception: BaseException | None) -> None:
     """Close an event, or what the probes have opened to which a call was handed on."""
-    if node.transaction is not None:
+    if isinstance(node, Event):
         end_event(node)
     elif node.event == MOVED:
         node.end(result, exception)  # type: ignore[attr-defined]  # a Moved

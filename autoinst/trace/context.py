@@ -41,13 +41,23 @@ current: ContextVar[Node | None] = ContextVar("autoinst", default=None)
 
 
 set_current: Callable[[Node | None], Token[Node | None] | None] = current.set
-_reset: Callable[[Token[Node | None]], None] = current.reset
+
+# Before 3.12 the garbage collector may run in the middle of any ContextVar.set(), the program's own too, and the
+# process dies if a finalizer changes the context meanwhile. So what runs in a finalizer leaves the context alone.
+_collecting = 0  # the thread that collects, there
+_collecting_in: FrameType | None = None  # and where: a finalizer may let other greenlets of it run
+
+
+def _finalizing() -> bool:
+    if _collecting != get_ident():
+        return False
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame is not _collecting_in:
+        frame = frame.f_back
+    return frame is _collecting_in
+
 
 if sys.version_info < (3, 12):
-    # There the garbage collector may run in the middle of any ContextVar.set(), the program's own too, and the process
-    # dies if a finalizer changes the context meanwhile. So what runs in a finalizer leaves the context alone.
-    _collecting = 0  # the thread that collects
-    _collecting_in: FrameType | None = None  # and where: a finalizer may let other greenlets of it run
 
     def _note_collection(phase: str, _info: dict[str, int]) -> None:
         global _collecting, _collecting_in
@@ -56,23 +66,11 @@ if sys.version_info < (3, 12):
         else:
             _collecting, _collecting_in = 0, None
 
-    def _finalizing() -> bool:
-        if _collecting != get_ident():
-            return False
-        frame: FrameType | None = sys._getframe()
-        while frame is not None and frame is not _collecting_in:
-            frame = frame.f_back
-        return frame is _collecting_in
-
     def _set_outside_finalizers(node: Node | None) -> Token[Node | None] | None:
         return None if _collecting and _finalizing() else current.set(node)
 
-    def _reset_outside_finalizers(token: Token[Node | None]) -> None:
-        if not _collecting or not _finalizing():
-            current.reset(token)
-
     gc.callbacks.append(_note_collection)
-    set_current, _reset = _set_outside_finalizers, _reset_outside_finalizers
+    set_current = _set_outside_finalizers
 
 
 def enter(node: Node) -> None:
@@ -86,7 +84,8 @@ def leave(node: Node) -> None:
     if token is not None:
         node.token = None
         try:
-            _reset(token)
+            if not _collecting or not _finalizing():
+                current.reset(token)
         except (ValueError, RuntimeError):  # closed from another context, as a collected coroutine is
             token = None
     if token is None and current.get() is node:  # or an exception from outside kept the token from being noted

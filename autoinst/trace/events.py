@@ -1,71 +1,121 @@
-"""The events of a transaction: named, timed parts of a job, one inside the other."""
+"""The events of a job: named, timed parts of it, one inside the other, kept by its run or its transaction."""
 
 from __future__ import annotations
 
 import time
 
+from autoinst.spool import layout
 from autoinst.trace.context import Node, leave, set_current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from autoinst.spool.slots import Slot
+    from autoinst.spool.writer import Spool
     from autoinst.trace.transaction import Transaction
 
-MAX_EVENTS = 300  # events a transaction keeps; the rest are counted
-MAX_EVENT_TEXT = 24_000  # characters of titles and bodies a transaction keeps
+    class Keeper(Protocol):
+        """A run, or the transaction that it has become: what keeps events."""
+
+        closed: bool
+        dropped_events: int
+        event_text: int
+        events: list[list[Any]] | None
+        slot: Slot | None
+        spool: Spool
+        started: int
+        transaction: Transaction | None
+
+        def whole(self) -> Transaction:
+            """Return the transaction that it is, or becomes."""
+
+
+MAX_EVENTS = 300  # events a job keeps; the rest are counted
+MAX_EVENT_TEXT = 24_000  # characters of titles and bodies a job keeps
 MAX_BODY = 4_000
 MAX_TITLE = 200
 DURATION = 4  # its index in an event's entry
 ONLY_COUNTED = -2
+NO_EVENT = bytes(2)
+EVENT, EVENT_END = layout.EVENT_OFFSET, layout.EVENT_OFFSET + len(NO_EVENT)
 
 _clock = time.monotonic_ns
 
 
-def begin_event(transaction: Transaction, parent: Node, name: str, title: str | None, body: str | None) -> Node:
-    """Open an event of `transaction`, which is open and this process's, under `parent` and make it current."""
-    node = Node()
-    node.transaction = transaction
+class Event(Node):
+    """An event in progress of what `keeper` was when it began."""
+
+    __slots__ = ("keeper",)
+
+    keeper: Keeper
+
+    def whole(self) -> Transaction:
+        """Return the transaction it belongs to, made now if nothing has asked for it before."""
+        return self.keeper.whole()
+
+
+def keeper_of(node: Any) -> Keeper:
+    """Return what keeps the events of the job that `node` is or belongs to; what is closed takes none."""
+    keeper = node.keeper if type(node) is Event else node
+    found: Keeper = keeper.transaction or keeper
+    return found
+
+
+def begin_event(keeper: Keeper, parent: Node, name: str, title: str | None, body: str | None) -> Event:
+    """Open an event kept by `keeper`, which is open and this process's, under `parent` and make it current."""
+    node = Event()
+    node.keeper = keeper
     node.parent = parent
-    node.saved = node.token = None
+    node.saved = node.token = node.transaction = None
     node.started = started = _clock()
-    events = transaction.events
+    events = keeper.events
     if events is None:
-        events = transaction.events = []
-    if len(events) >= MAX_EVENTS or transaction.event_text > MAX_EVENT_TEXT:
-        transaction.dropped_events += 1
+        events = keeper.events = []
+        keeper.event_text = keeper.dropped_events = 0
+    number = len(events)
+    if number >= MAX_EVENTS or keeper.event_text > MAX_EVENT_TEXT:
+        keeper.dropped_events += 1
         node.event = ONLY_COUNTED
     else:
-        node.event = len(events)
+        node.event = number
         if body is not None:
             body = body[:MAX_BODY]
-            transaction.event_text += len(body)
+            keeper.event_text += len(body)
         if title is not None:
             title = title[:MAX_TITLE]
-            transaction.event_text += len(title)
+            keeper.event_text += len(title)
         above = parent.event
-        events.append([name, title, body, started - transaction.started, -1, above if above >= 0 else -1])
-    slot = transaction.slot
+        events.append([name, title, body, started - keeper.started, -1, above if above >= 0 else -1])
+    slot = keeper.slot
     if slot is not None:
-        transaction.spool.mark_event(slot, name)
+        keeper.spool.mark_event(slot, name)
     node.token = set_current(node)
     return node
 
 
-def end_event(node: Node, body: str | None = None) -> None:
-    """Close an event; its duration is kept unless the transaction has been stored meanwhile."""
+def end_event(node: Event, body: str | None = None) -> None:
+    """Close an event; its duration is kept unless the job has been stored meanwhile."""
     ended = _clock()
     leave(node)
-    transaction = node.transaction
-    if transaction is None or transaction.closed:
+    keeper = node.keeper
+    if keeper.transaction is not None:
+        keeper = keeper.transaction
+    if keeper.closed:
         return
-    events = transaction.events
-    if node.event >= 0 and events is not None:
-        entry = events[node.event]
+    events = keeper.events
+    number = node.event
+    if number >= 0 and events is not None:
+        entry = events[number]
         entry[DURATION] = ended - node.started
         if body is not None:
             entry[2] = body[:MAX_BODY]
-    slot = transaction.slot
-    spool = transaction.spool
-    if slot is not None and spool.here[0]:
+    slot = keeper.slot
+    if slot is not None and keeper.spool.here[0]:
         parent = node.parent
         above = -1 if parent is None else parent.event
-        spool.mark_event(slot, events[above][0] if above >= 0 and events else "")
+        if above >= 0 and events:
+            keeper.spool.mark_event(slot, events[above][0])
+        else:
+            at = slot[2]
+            slot[1][at + EVENT : at + EVENT_END] = NO_EVENT

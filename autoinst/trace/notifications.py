@@ -12,7 +12,7 @@ from autoinst.rules.match import matches
 from autoinst.spool import layout
 from autoinst.trace import faults
 from autoinst.trace.context import current, enter, leave
-from autoinst.trace.events import begin_event, end_event
+from autoinst.trace.events import Event, begin_event, end_event
 from autoinst.trace.faults import fail_open, nothing
 from autoinst.trace.null import NULL
 from autoinst.trace.payload import PERFORM_JOB, Pending, apply_payload
@@ -81,10 +81,10 @@ class instrument:  # noqa: N801  # a context manager reads as a verb
         node = self._node
         if node is not None:
             self._node = None
-            if node.transaction is None:
-                leave(node)
-            else:
+            if isinstance(node, Event):
                 end_event(node)
+            else:
+                leave(node)
         if subscribers and self._started:
             transaction = open_transaction()
             publish(self.name, self._started, self.payload, error, None if transaction is None else transaction.id)

@@ -1,6 +1,7 @@
 """A run of a job as a rule opens it: the little that its record needs. It unfolds into a Transaction if more is.
 
-Most jobs of a rule without fields begin and end and nothing looks at them; these never make a Transaction.
+Most jobs of a rule without fields begin and end, with events at the most, and nothing looks at them; these never make
+a Transaction.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import sys
 import time
 from _thread import get_ident
 
+from autoinst.spool import layout
 from autoinst.trace import faults
 from autoinst.trace import recorder as recorders
 from autoinst.trace.context import Node, current, leave, set_current
+from autoinst.trace.tail import tail_of_events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from autoinst.trace.transaction import Transaction
 
 UNKNOWN_THREAD = "?"
+NAN = float("nan")
 
 _now = time.time_ns
 _clock = time.monotonic_ns
@@ -53,9 +57,24 @@ class Kind:
 class Run(Node):
     """One run in progress, stored in `slot` (None: it can only be counted); `site` is the probe that opened it."""
 
-    __slots__ = ("closed", "kind", "seq", "site", "slot", "spool", "started_ns", "thread")
+    __slots__ = (
+        "closed",
+        "dropped_events",
+        "event_text",
+        "events",
+        "kind",
+        "seq",
+        "site",
+        "slot",
+        "spool",
+        "started_ns",
+        "thread",
+    )
 
     closed: bool
+    dropped_events: int  # this and event_text: set with the first of the events
+    event_text: int
+    events: list[list[Any]] | None
     kind: Kind
     seq: int
     site: Any
@@ -77,7 +96,10 @@ class Run(Node):
             return
         try:
             leave(self)
-            spool.complete(slot, self.seq, self.started_ns, duration)
+            if self.events is None:
+                spool.complete(slot, self.seq, self.started_ns, duration)
+            else:
+                spool.finish(slot, self.seq, self.started_ns, duration, NAN, layout.OK, 0, tail_of_events(self))
             self.closed = True
         except BaseException as error:
             # A signal handler's exception may land in here: the record is stored all the same, then it goes on.
@@ -99,7 +121,7 @@ def start(kind: Kind, site: Any, now: int) -> Run:
     """Open a run of `kind` that begins `now` (monotonic ns), outside any other: claim a slot and make it current."""
     run = Run()
     run.event = -1
-    run.parent = run.saved = run.token = run.transaction = run.slot = None
+    run.parent = run.saved = run.token = run.transaction = run.slot = run.events = None
     run.closed = False
     run.kind = kind
     run.site = site

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from autoinst.trace.run import Run
     from autoinst.trace.transaction import Transaction
 
 MAX_NAME = 1_000
@@ -42,6 +43,13 @@ def tail_of(transaction: Transaction, *, final: bool) -> bytes:
                 captured[3].append((*capture(other, message)[:3], []))
             content["exc"] = captured
     return marshal.dumps(content, 2) if content else b""
+
+
+def tail_of_events(run: Run) -> bytes:
+    """Return the tail of a run that has events and nothing else."""
+    if run.dropped_events:
+        return marshal.dumps({"events": run.events, "dropped": run.dropped_events}, 2)
+    return marshal.dumps({"events": run.events}, 2)
 
 
 def spelled_out(transaction: Transaction, tail: bytes) -> bytes:

@@ -134,6 +134,9 @@ class Transaction(Node):
         self.ignored = kind.ignored
         self.named = True
         self.slot = run.slot
+        self.events = run.events
+        if run.events is not None:
+            self.event_text, self.dropped_events = run.event_text, run.dropped_events
         self.closed = run.closed
         self._seq, self._thread, self.started_ns, self.started = run.seq, run.thread, run.started_ns, run.started
 
