@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format check-once lock bench kill transparency docs clean
+.PHONY: help demo test test-all lint format check-once lock bench kill transparency docs dist single-file clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,16 @@ kill: $(READY) ## Kill processes, damage files and flood the spool on every Pyth
 transparency: $(READY) ## Compare programs with and without autoinst, CPython's own tests on every Python found among them
 	$(BIN)/python -m pytest tests/test_sitecustomize.py tests/test_run.py tests/test_transparency.py
 	$(BIN)/python benchmarks/cpython_tests.py --fetch
+
+single-file: $(READY) ## Make dist/autoinst.pyz, which runs where nothing can be installed
+	$(BIN)/python scripts/single_file.py
+
+dist: $(READY) ## Make all of a release in dist/: wheel, sdist, single file, bill of materials
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t sdist -t wheel -d dist
+	$(BIN)/python scripts/single_file.py
+	$(BIN)/python scripts/environments.py release
+	$(BIN)/python scripts/bill_of_materials.py dist
 
 docs: $(READY) ## Make a web site of docs/ in build/docs
 	$(BIN)/python scripts/environments.py docs

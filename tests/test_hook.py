@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import zipfile
 from typing import TYPE_CHECKING
@@ -334,3 +335,15 @@ def test_threads_that_import_do_not_deadlock(program: Program) -> None:
     )
     program.write("worker.py", "import pkg\nassert not pkg.stuck\nimport calls, pkg.jobs\ncalls.call(pkg.jobs)\n")
     assert actions(program, "worker.py") == EXPECTED
+
+
+def test_a_rule_that_means_any_module_gets_along_with_the_hooks_own_imports(program: Program) -> None:
+    program.write("rules.yaml", "version: 1\njobs:\n  - {subclass_of: shop.Base, methods: [perform]}\n")
+    program.write("shop.py", "class Base: pass\nclass Mailer(Base):\n    def perform(self): pass\n")
+    result = program.run("-c", "import shop; shop.Mailer().perform()")
+    assert [record["action"] for record in result.records] == ["shop.Mailer#perform"]
+    command = [sys.executable, "-m", "autoinst.cli.main", "doctor", "--json"]
+    environ = program.environ({}, instrumented=False)
+    done = subprocess.run(command, env=environ, cwd=program.folder, capture_output=True, check=False)
+    assert b"shop.Base" in done.stdout or b"rules.yaml" in done.stdout
+    assert b"partially initialized" not in done.stdout

@@ -88,7 +88,7 @@ def test_what_is_found_becomes_rules_that_check_accepts(project: Path, capsys: C
     schema = text.splitlines()[0].partition("$schema=")[2]
     assert json.loads(Path(schema).read_text())["title"] == "autoinst rules"
     assert yaml.safe_load(text)["jobs"] == [
-        {"subclass_of": "shop.jobs.Base", "methods": ["perform"]},
+        {"subclass_of": "shop.jobs.Base", "module": "shop.**", "methods": ["perform"]},
         {
             "class": "shop.jobs.ReportJob",
             "methods": ["run"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -95,3 +97,54 @@ def test_the_lock_names_versions_and_hashes_but_no_address() -> None:
         for entry in entries:
             assert "==" in entry
             assert "--hash=sha256:" in entry
+
+
+@pytest.mark.service
+def test_one_file_serves_a_python_with_nothing_installed(tmp_path: Path) -> None:
+    file = tmp_path / "autoinst.pyz"
+    subprocess.run([sys.executable, ROOT / "scripts" / "single_file.py", file], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    (tmp_path / "worker.py").write_text(
+        "import sqlite3\n\ndef job():\n    sqlite3.connect(':memory:').cursor().execute('SELECT 1')\n\n"
+        "job()\nprint('done')\n"
+    )
+    (tmp_path / "rules.yaml").write_text(
+        "version: 1\npacks: [none]\njobs:\n  - function: __main__.job\n"
+        "events:\n  - {class: sqlite3.Cursor, methods: [execute], name: query.sqlite}\n"
+    )
+    python = str(tmp_path / "bare" / "bin" / "python")
+    environ = {
+        "PATH": os.environ["PATH"],
+        "AUTOINST_HOME": str(tmp_path / "home"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "AUTOINST_AGENT": "off",
+        "HOME": str(tmp_path),
+    }
+
+    def autoinst(*words: str) -> str:
+        done = subprocess.run(
+            [python, file, *words], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert autoinst("run", "--rules", "rules.yaml", "worker.py") == "done\n"
+    (record,) = (json.loads(line) for line in autoinst("jobs", "--json").splitlines())
+    assert record["action"] == "__main__#job"
+    assert [event["name"] for event in record["events"]] == ["query.sqlite"]
+    autoinst("agent", "--once")
+    (unpacked,) = (tmp_path / "cache" / "autoinst").iterdir()
+    assert oct(unpacked.parent.stat().st_mode & 0o777) == "0o700"
+    assert not list(unpacked.rglob("*.so"))
+
+
+@pytest.mark.service
+def test_the_bill_of_materials_names_what_an_installation_has(built: Path) -> None:
+    script = ROOT / "scripts" / "bill_of_materials.py"
+    subprocess.run([sys.executable, script, built], check=True, capture_output=True)
+    bill = json.loads((built / "autoinst.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["name"] == "autoinst"
+    names = {component["name"].lower().replace("_", "-") for component in bill["components"]}
+    assert {"importlib-metadata", "pyyaml", "urllib3", "wrapt"} <= names
+    assert not names & {"cyclonedx-bom", "pip", "pytest"}

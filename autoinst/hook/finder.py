@@ -155,6 +155,23 @@ class Finder:
                 self._preparing.discard(thread)
         return spec
 
+    def patch_loaded(self, loaded: list[tuple[str, ModuleType]]) -> None:
+        """Instrument modules that were there before, by name."""
+        thread = get_ident()
+        self._preparing.add(thread)  # a rule that means any module means those this hook is made of as well
+        try:
+            if RUNPY in sys.modules:
+                from autoinst.hook import run_path
+
+                run_path.Runs(self).watch(sys.modules[RUNPY])
+            if loaded:
+                from autoinst.hook import module as modules
+
+                for name, module in loaded:
+                    modules.patch_loaded(self.registry, name, module)
+        finally:
+            self._preparing.discard(thread)
+
     def _is_main(self, name: str) -> bool:
         return name in {self.main_name, f"{self.main_name}.__main__"}
 
@@ -192,15 +209,7 @@ def install(config: Config, rules: RuleSet) -> Finder:
         for name, module in tuple(sys.modules.items())
         if name != "__main__" and rules.wanted(name) and isinstance(module, type(sys)) and not is_own(name)
     ]
-    if RUNPY in sys.modules:
-        from autoinst.hook import run_path
-
-        run_path.Runs(finder).watch(sys.modules[RUNPY])
-    if loaded:
-        from autoinst.hook import module as modules
-
-        for name, module in loaded:
-            modules.patch_loaded(finder.registry, name, module)
+    finder.patch_loaded(loaded)
     return finder
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from autoinst import beside
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
@@ -23,7 +25,7 @@ def wrapper_class() -> type[Any]:
     global _made
     if _made is None:
         loaded = sys.modules.get(PACKAGE)
-        _made = _make(loaded if hasattr(loaded, "FunctionWrapper") else _extension() or __import__(PACKAGE))
+        _made = _make(loaded if hasattr(loaded, "FunctionWrapper") else _extension() or beside.load(PACKAGE))
     return _made
 
 

@@ -29,6 +29,8 @@ LEFT_OUT = re.compile(
 MAX_MODULES = 5_000
 MIN_OVERRIDES = 2  # subclasses of one base from which on a rule for all of them is shorter
 
+Target = tuple[tuple[str, "str | tuple[str, ...]"], ...]  # a rule's keys and values
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -37,7 +39,7 @@ class Candidate:
     `likely` tells that it is rather a job than not; `why` is for a person.
     """
 
-    target: tuple[tuple[str, str | tuple[str, ...]], ...]
+    target: Target
     file: str
     line: int
     why: str
@@ -132,7 +134,7 @@ def _functions(module: Module, owner: str, known: dict[str, str], out: list[Cand
 
 def _candidate(
     module: Module,
-    target: tuple[tuple[str, str | tuple[str, ...]], ...],
+    target: Target,
     line: int,
     why: str,
     likely: bool,
@@ -202,7 +204,11 @@ def _shorten(out: list[Candidate], bases: dict[tuple[str, str, str], list[Candid
         dotted = f"{module}.{name}"
         out[:] = [other for other in out if dict(other.target).get("class") != dotted]
         names = ", ".join(str(dict(candidate.target)["class"]).rpartition(".")[2] for candidate in found)
-        target = (("subclass_of", dotted), ("methods", (method,)))
+        tops = {str(dict(candidate.target)["class"]).partition(".")[0] for candidate in found}
+        # Without a module the rule would have every module that is imported looked through.
+        target: Target = (("subclass_of", dotted), ("methods", (method,)))
+        if len(tops) == 1:
+            target = (target[0], ("module", f"{tops.pop()}.**"), target[1])
         out.append(
             Candidate(target, found[0].file, found[0].line, f"the subclasses {names}", True, found[0].parameters)
         )

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from autoinst import beside
 from autoinst.rules.problems import Problem, quote
 
 MAX_DEPTH = 30
@@ -70,7 +71,7 @@ class Document:
         self.report((node.line, column), message, hint)
 
     def _parse(self, text: str) -> Node | None:
-        import yaml
+        yaml: Any = beside.load("yaml")
 
         try:
             return self._compose(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
@@ -115,7 +116,7 @@ class Document:
         return found.start(), word.replace('"', "'")
 
     def _compose(self, events: Any) -> Node | None:
-        import yaml
+        yaml: Any = beside.load("yaml")
 
         builder = Builder()
         documents = 0
@@ -138,7 +139,7 @@ class Document:
         return builder.root
 
     def _node(self, event: Any) -> Node | None:
-        import yaml
+        yaml: Any = beside.load("yaml")
 
         line, column = event.start_mark.line, event.start_mark.column
         if isinstance(event, yaml.AliasEvent):
