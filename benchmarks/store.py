@@ -1,4 +1,4 @@
-"""The store with many jobs: rows a second, bytes a job, and the questions people ask most.
+"""The store with many jobs: rows a second, bytes a job, the questions people ask most, and the web pages over it.
 
 python -m benchmarks.store [--jobs 1000000] [--keep FILE] [--json]
 """
@@ -20,6 +20,7 @@ from autoinst.store.processes import ProcessInfo
 from autoinst.store.query import JobFilter
 from autoinst.store.retention import Limits
 from autoinst.store.sqlite import Store
+from benchmarks import web
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def measure(path: str, jobs: int) -> dict[str, float]:
-    """Fill a store at `path` with `jobs` plain jobs over 24 h, ask it, and remove half of them."""
+    """Fill a store at `path` with `jobs` plain jobs over 24 h, ask it, have pages made of it, remove half."""
     start = time.time_ns() - DAY_NS
     found: dict[str, float] = {"jobs": jobs}
     with Store(path) as store:
@@ -56,6 +57,7 @@ def measure(path: str, jobs: int) -> dict[str, float]:
     with Store(path, readonly=True) as store:
         for what, (times, question) in questions(store, start).items():
             found[f"{what}, ms"] = best(question, times)
+    found |= web.measure(path)
     with Store(path) as store:
         forget(store, start, found)
     return found

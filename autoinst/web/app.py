@@ -52,7 +52,7 @@ class Site:
         self.config = config
         self.templates = render.environment()
         self.listeners = 0
-        routes: list[Route | Mount] = [
+        self.routes: list[Route | Mount] = [
             *self._page("/overview", overview.overview, "/"),
             *self._page("/actions", overview.actions),
             *self._page("/action", action.action),
@@ -72,7 +72,7 @@ class Site:
             Route("/login", self.login, methods=["GET", "POST"]),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ]
-        app = Starlette(routes=routes, exception_handlers={404: self.not_found, 500: self.failed})
+        app = Starlette(routes=self.routes, exception_handlers={404: self.not_found, 500: self.failed})
         self.guard = Guard(app, hosts=hosts, token=token, cookie=f"autoinst_{port}")
 
     def _page(self, path: str, make: Make, *more: str) -> list[Route | Mount]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 720, 120
 SPARK_WIDTH, SPARK_HEIGHT = 96, 20
 GAP = 0.18  # of a bar's width
+LEAST_STROKE = 3
 MAX_NAMED, MAX_NAME = 6, 14  # names of revisions in a chart, and their characters
 
 
@@ -146,7 +147,7 @@ def _percentiles(
         for x, width, at in _slots(window):
             pair = values.get(at)
             points.append(None if pair is None else (x + width / 2, scale.y(pair[index])))
-        lines.append(Line(name, _path(points)))
+        lines.append(Line(name, _path(points, WIDTH / max(len(points), 1))))
     for x, width, at in _slots(window):
         if at in values:
             low, high = values[at]
@@ -257,8 +258,8 @@ def _share(value: float, most: float) -> float:
     return value / most * (HEIGHT - 4) if most else 0.0
 
 
-def _path(points: list[tuple[float, float] | None]) -> str:
-    """Return a path that is broken where there is no point; a lonely point is a short stroke."""
+def _path(points: list[tuple[float, float] | None], step: float) -> str:
+    """Return a path that is broken where there is no point; a lonely point is a stroke as wide as a step."""
     out: list[str] = []
     drawing = False
     for index, point in enumerate(points):
@@ -266,9 +267,10 @@ def _path(points: list[tuple[float, float] | None]) -> str:
             drawing = False
             continue
         x, y = point
-        out.append(f"{'L' if drawing else 'M'}{x:.1f} {y:.1f}")
         if not drawing and (index + 1 == len(points) or points[index + 1] is None):
-            out.append("h2")
+            out.append(f"M{x - step / 2:.1f} {y:.1f}h{max(step, LEAST_STROKE):.1f}")
+        else:
+            out.append(f"{'L' if drawing else 'M'}{x:.1f} {y:.1f}")
         drawing = True
     return "".join(out)
 

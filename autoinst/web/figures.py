@@ -33,11 +33,12 @@ class Figure:
 
 
 def figures(window: Window, now: Cell, before: Cell | None) -> list[Figure]:
-    """Return rate, share of failures, durations and waits of `now` beside those of `before`, if that is known."""
+    """Return number, rate, failures, durations and waits of `now` beside those of `before`, if that is known."""
     was = before if before is not None and before.jobs else None
     minutes = window.minutes
     out = [
-        _figure("Jobs a minute", now.jobs / minutes, was.jobs / minutes if was else None, rate),
+        Figure("Jobs", f"{now.jobs:,}"),
+        _figure("A minute", now.jobs / minutes, was.jobs / minutes if was else None, rate),
         _figure("Failed", failing(now), failing(was) if was else None, percent, lower_is_better=True),
     ]
     for label, share in (("Median", 0.5), ("95 % within", 0.95)):

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from autoinst.web.window import DEFAULT
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -49,8 +47,6 @@ class Context:
     def url(self, path: str, **parameters: Any) -> str:
         """Return the address of a page about the same time; parameters that are None or empty are left out."""
         kept = {name: self.query[name] for name in KEPT if self.query.get(name)}
-        if kept.get("range") == DEFAULT:
-            del kept["range"]
         wanted = {**kept, **parameters}
         text = urlencode({name: value for name, value in wanted.items() if value not in (None, "")})
         return f"{path}?{text}" if text else path

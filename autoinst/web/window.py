@@ -92,12 +92,18 @@ def of(query: Mapping[str, str], now_ns: int, first_ns: int | None) -> Window:
             until = since + MINUTE_NS
         step = next((step for step in _STEPS if (until - since) / step <= MAX_STEPS - 1), _STEPS[-1])
         return Window("", since // step * step, -(-until // step) * step, step)
-    name = query.get("range", DEFAULT)
+    name = query.get("range", "")
     if name not in RANGES:
-        name = DEFAULT
+        name = default(now_ns, first_ns)
     _, span, step = RANGES[name]
     until = (now_ns // step + 1) * step
     return Window(name, max(until - span, 0), until, step)
+
+
+def default(now_ns: int, first_ns: int | None) -> str:
+    """Return the range of who asks for none: a day, or less where nothing older was recorded."""
+    age = now_ns - first_ns if first_ns is not None else DAY_NS
+    return next((name for name in ("1h", "6h") if age <= RANGES[name][1]), DEFAULT)
 
 
 def _moment(text: str | None, now_ns: int, default: int) -> int:
