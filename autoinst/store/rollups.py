@@ -17,7 +17,7 @@ from autoinst.store import histogram
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 MINUTE_NS = 60_000_000_000
 HOUR_MINUTES = 60
@@ -254,8 +254,8 @@ def _values(cell: Cell) -> tuple[int | bytes, ...]:
     )
 
 
-def cell_of(values: Sequence[Any]) -> Cell:
-    """Return the totals of the columns VALUES."""
+def cell_of(values: Sequence[Any], unpack: Callable[[bytes], histogram.Histogram] = histogram.unpack) -> Cell:
+    """Return the totals of the columns VALUES, their histograms read by `unpack`."""
     ok, error, ignored, killed, counted, counted_errors, total, largest, *rest = values
     durations, queue_sum, queue_times, left_out = rest
     return Cell(
@@ -267,9 +267,9 @@ def cell_of(values: Sequence[Any]) -> Cell:
         counted_errors,
         total,
         largest,
-        histogram.unpack(durations),
+        unpack(durations),
         queue_sum,
-        histogram.unpack(queue_times),
+        unpack(queue_times),
         left_out,
     )
 

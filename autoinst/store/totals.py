@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from autoinst.store import histogram
 from autoinst.store.events import Statement
 from autoinst.store.rollups import COLUMNS, HOUR_MINUTES, KEYS, LEVELS, MINUTE_NS, VALUES, Cell, cell_of
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from autoinst.store.records import Names
 
 HOUR_NS = HOUR_MINUTES * MINUTE_NS
+REMEMBERED = 4_096  # histograms of some kilobytes
 JOBS = "ok + error + ignored + killed + counted"
 FAILED = "error + counted_errors + killed"
 
@@ -64,7 +67,7 @@ def cells(
             f"SELECT {COLUMNS} FROM {table} WHERE at >= ? AND at < ?{more} ORDER BY at",  # noqa: S608
             [start, end, *values],
         ):
-            yield row[0] * unit, names.text(row[1]), names.text(row[2]), cell_of(row[KEYS:])
+            yield row[0] * unit, names.text(row[1]), names.text(row[2]), cell_of(row[KEYS:], unpacked)
 
 
 def level(step_ns: int) -> str:
@@ -92,7 +95,7 @@ def series(
     out: dict[int, Cell] = {}
     for row in rows:
         at = row[0] * unit
-        out.setdefault(at - at % step_ns, Cell()).add(cell_of(row[1:]))
+        out.setdefault(at - at % step_ns, Cell()).add(cell_of(row[1:], unpacked))
     return dict(sorted(out.items()))
 
 
@@ -131,7 +134,7 @@ def release(
         f"SELECT action, {VALUES} FROM release_hour WHERE at >= ? AND at < ? AND revision = ?{more}",  # noqa: S608
         [since_ns // HOUR_NS, -(-until_ns // HOUR_NS), names.find(revision) or -1, *values],
     ):
-        out.setdefault(names.text(row[0]), Cell()).add(cell_of(row[1:]))
+        out.setdefault(names.text(row[0]), Cell()).add(cell_of(row[1:], unpacked))
     return out
 
 
@@ -152,6 +155,14 @@ def statements(
         )
         for row in rows
     ]
+
+
+def unpacked(data: bytes) -> histogram.Histogram:
+    """Return a histogram to add to; that of an hour which has passed is the same when a live page asks again."""
+    return dict(_remembered(data))
+
+
+_remembered = lru_cache(REMEMBERED)(histogram.unpack)
 
 
 def _of_action(names: Names, action: str | None) -> tuple[str, list[Any]]:
