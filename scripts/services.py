@@ -13,6 +13,7 @@ import sys
 
 # Program -> Debian package that has it; the last two are for mysqlclient, which is built.
 SERVERS = {
+    "clickhouse-server": "clickhouse-server",
     "postgres": "postgresql",
     "prometheus": "prometheus",
     "rabbitmq-server": "rabbitmq-server",

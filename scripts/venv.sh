@@ -57,7 +57,8 @@ else
     rm -rf "$folder"
     "$python" -m venv "$folder" || { rm -rf "$folder"; exit 1; }
 fi
-"$folder/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$lock"
+# A lock has all that is needed, so nothing is looked for beyond it.
+"$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r "$lock"
 if [ "$editable" = --editable ]; then
     # The build tools are in the lock, so nothing beside it is downloaded.
     "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from autoinst import config as configuration
-from autoinst.export.choice import BUSY_MARK, GRACE_SECONDS, IDLE_MARK, chosen_names
+from autoinst.export.choice import BUSY_MARK, GRACE_SECONDS, IDLE_MARK, anything
 from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
@@ -148,6 +148,4 @@ class Exporting:
 
 def wanted() -> str:
     """Return what names the exporters that are on and their settings, nothing where none is."""
-    settings = load_cached(configuration.from_environ()).settings
-    found, problems = chosen_names(os.environ, settings)
-    return repr((sorted(found.items()), problems)) if found or problems else ""
+    return anything(os.environ, load_cached(configuration.from_environ()).settings)

@@ -18,7 +18,7 @@ from autoinst.wording import duration
 if TYPE_CHECKING:
     import argparse
 
-    from autoinst.store.reader import Reader
+    from autoinst.store.interface import Readable
     from autoinst.store.rollups import Cell
     from autoinst.store.totals import Step
 
@@ -92,7 +92,7 @@ def _time(ns: float | None) -> str | None:
     return None if ns is None else duration(ns / 1e6)
 
 
-def trends(store: Reader, out: Output, since_ns: int, until_ns: int) -> dict[str | None, str]:
+def trends(store: Readable, out: Output, since_ns: int, until_ns: int) -> dict[str | None, str]:
     """Return each action's number of jobs over the time asked for as a line of small bars."""
     step = max(MINUTE_NS, -(-(until_ns - since_ns) // (STEPS * MINUTE_NS)) * MINUTE_NS)
     first = since_ns // step

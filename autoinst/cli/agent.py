@@ -16,7 +16,7 @@ from autoinst.agent.limits import limits
 from autoinst.agent.sharing import open_home
 from autoinst.cli.output import message
 from autoinst.config import from_environ
-from autoinst.export.choice import chosen_names
+from autoinst.export.choice import anything
 from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def once(config: Config) -> int:
 
 def export(config: Config) -> int:
     """Send what the exporters that are on have not sent yet; returns 1 where one of them could not."""
-    if not any(chosen_names(os.environ, load_cached(config).settings)):
+    if not anything(os.environ, load_cached(config).settings):
         return 0
     from autoinst.export.service import run_once
 

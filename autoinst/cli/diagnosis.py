@@ -20,6 +20,7 @@ from autoinst.agent.sharing import sharing_problem
 from autoinst.cli.check_ins import check_ins
 from autoinst.cli.exporters import exporters
 from autoinst.cli.reading import Home, owner_of, user_name
+from autoinst.cli.server import server, shown_address
 from autoinst.config import OFF_WORDS, boot_folder
 from autoinst.errors import AutoinstError
 from autoinst.record import rfc3339
@@ -51,6 +52,7 @@ SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "AUTOINST_MECHANISM": (None, None),
     "AUTOINST_SPOOL_MAX": ("1G", None),
     "AUTOINST_RETENTION_DAYS": ("30", "retention.age"),
+    "AUTOINST_STORE": (None, None),
     "AUTOINST_STORE_MAX": ("2G", "retention.size"),
     "AUTOINST_EXPORTERS": (None, "exporters"),
 }
@@ -73,15 +75,17 @@ def diagnose(config: Config) -> dict[str, Any]:
     }
     store: dict[str, Any] = {"path": config.store, "exists": os.path.isfile(config.store), "bytes": size(config.store)}
     out |= {"exporters": {"feeds": [], "parked": []}, "check_ins": []}
+    out["server"] = None
     out |= {"store": store, "processes": [], "rule_statuses": [], "counted": [], "left_out": 0, "problems": []}
     try:
-        with Home(config) as home:
+        with Home(config, local=True) as home:
             store["running"] = len(home.flying)
-            if home.store is not None:
-                store |= {"exists": True, "bytes": size(config.store), "jobs": home.store.count()}
-                out |= store_facts(home.store, rules, attention)
-            out["check_ins"] = check_ins(rules, home.store, home.flying, attention)
-            out["exporters"] = exporters(config.home, rules, home.store, attention)
+            if home.local is not None:
+                store |= {"exists": True, "bytes": size(config.store), "jobs": home.local.count()}
+                out |= store_facts(home.local, rules, attention)
+            out["check_ins"] = check_ins(rules, home.local, home.flying, attention)
+            out["exporters"] = exporters(config.home, rules, home.local, attention)
+            out["server"] = server(home.local, attention)
     except AutoinstError as error:
         attention.append(str(error))
     attention += limits(os.environ, rules.settings)[1]
@@ -97,7 +101,7 @@ def settings(config: Config, rules: RuleSet) -> Iterator[dict[str, Any]]:
     yield {"name": "AUTOINST_HOME", "value": config.home, "source": "environment" if given else "default"}
     for name, (default, key) in SETTINGS.items():
         text = os.environ.get(name) or None
-        source, value = "environment", text
+        source, value = "environment", shown_address() if name == "AUTOINST_STORE" else text
         if text is None and name == "AUTOINST_RULES" and config.rules:
             source, value = "working directory", os.pathsep.join(config.rules)
         elif text is None:

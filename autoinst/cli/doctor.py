@@ -10,6 +10,7 @@ from autoinst.cli.check_ins import print_check_ins
 from autoinst.cli.diagnosis import diagnose
 from autoinst.cli.exporters import print_exporters
 from autoinst.cli.output import Column, Output
+from autoinst.cli.server import print_server
 from autoinst.config import from_environ
 from autoinst.wording import ago, bytes_text
 
@@ -66,6 +67,7 @@ def print_diagnosis(out: Output, found: dict[str, Any]) -> None:
     began = [nanoseconds(each["started_at"]) if each["started_at"] else None for each in found["check_ins"]]
     print_check_ins(out, found["check_ins"], began)
     print_exporters(out, found["exporters"])
+    print_server(out, found["server"])
     if found["counted"]:
         out.line()
         rows = [(row["action"] or "(others)", str(row["jobs"]), str(row["errors"])) for row in found["counted"]]

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from autoinst.cli import filters
 from autoinst.cli.jobs import print_table as print_jobs
 from autoinst.cli.output import Column, Output, message
-from autoinst.cli.reading import Home, owner_of, user_name
+from autoinst.cli.reading import Home, owner_of, user_name, writable
 from autoinst.cli.show import print_exception
 from autoinst.config import from_environ
 from autoinst.errors import HomeError, UsageError
 from autoinst.store.query import JobFilter
-from autoinst.store.sqlite import Store
 from autoinst.wording import ago, clock, exact
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from autoinst.config import Config
     from autoinst.store.failures import ErrorGroup
-    from autoinst.store.reader import Reader
+    from autoinst.store.interface import Readable
 
 SAMPLES = 5
 STATE_STYLES = {"open": "red", "resolved": "green", "ignored": "dim"}
@@ -66,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def listed(store: Reader, options: argparse.Namespace, since_ns: int | None) -> list[ErrorGroup]:
+def listed(store: Readable, options: argparse.Namespace, since_ns: int | None) -> list[ErrorGroup]:
     """Return the errors that `options` ask for, the latest first."""
     state = None if options.state == "all" else options.state
     return store.errors(since_ns=since_ns, limit=options.limit, state=state)
@@ -102,7 +101,7 @@ def headline(group: ErrorGroup) -> str:
     return f"{group.class_name}: {first}" if first else group.class_name
 
 
-def one(config: Config, store: Reader | None, options: argparse.Namespace) -> int:
+def one(config: Config, store: Readable | None, options: argparse.Namespace) -> int:
     """Show the error `options.fingerprint` names, by all or its first digits; first put it into the state asked for."""
     found = [] if store is None else matching(store, options.fingerprint)
     if store is None or not found:
@@ -125,7 +124,7 @@ def one(config: Config, store: Reader | None, options: argparse.Namespace) -> in
     return 0
 
 
-def matching(store: Reader, text: str) -> list[ErrorGroup]:
+def matching(store: Readable, text: str) -> list[ErrorGroup]:
     """Return the errors whose fingerprint is, or begins with, `text`."""
     wanted = text.lower()
     exactly = store.error(wanted)
@@ -139,11 +138,11 @@ def set_state(config: Config, group: ErrorGroup, state: str) -> None:
     owner = owner_of(config.home)
     if owner is not None and owner != os.geteuid():
         raise HomeError(f"{config.home} belongs to user {user_name(owner)}: you may only read it")
-    with Store(config.store) as store, store.transaction():
+    with writable(config) as store:
         store.set_error_state(group, state)
 
 
-def print_error(out: Output, store: Reader, group: ErrorGroup) -> None:
+def print_error(out: Output, store: Readable, group: ErrorGroup) -> None:
     """Write all that is known of an error, and its latest jobs."""
     now = time.time_ns()
     out.line(f"{out.style(state_of(group), STATE_STYLES[group.state])}  {out.style(headline(group), 'bold')}")

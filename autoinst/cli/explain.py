@@ -59,8 +59,8 @@ def run(options: argparse.Namespace) -> int:
 def statuses(config: Config, rules: RuleSet) -> dict[str, dict[str, Any]]:
     """Return what recent processes that have these very rules say of each, by its place."""
     try:
-        with Home(config) as home:
-            processes = [] if home.store is None else home.store.processes(limit=RECENT_PROCESSES)
+        with Home(config, local=True) as home:
+            processes = [] if home.local is None else home.local.processes(limit=RECENT_PROCESSES)
     except AutoinstError as error:
         message(str(error))
         return {}

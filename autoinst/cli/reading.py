@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -17,6 +18,7 @@ from autoinst.agent.inflight import running
 from autoinst.agent.lead import POLL_SECONDS
 from autoinst.cli.output import message
 from autoinst.errors import HomeError, StoreError
+from autoinst.store.clickhouse.address import chosen
 from autoinst.store.query import ID_DIGITS, JobFilter
 from autoinst.store.sqlite import Store
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from autoinst.config import Config
     from autoinst.record import Record
+    from autoinst.store.interface import Readable, Writable
 
 OPEN_SECONDS = 1.0  # how long another user's store is tried to be opened
 ENOUGH = 10  # jobs shown where digits may mean several
@@ -82,20 +85,21 @@ class Home:
 
     Another user's is shown as it is.
 
-    `store` is None where nothing has ever been recorded.
+    `store` is None where nothing has ever been recorded; `local` is this machine's, from which `store` differs where
+    AUTOINST_STORE names one past it.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, local: bool = False) -> None:
         """Drain the home, unless it does not exist or may only be read; raises HomeError, StoreError."""
         self.path = config.home
-        self.store: Store | None = None
+        self.local: Store | None = None
+        self.store: Readable | None = None
         # First what runs, then what has ended: so a job that ends meanwhile is found twice, never lost.
         self.flying: list[Record] = running(config.home)
         owner = owner_of(config.home)
         if owner is not None and owner != os.geteuid():
-            self.store = open_foreign(config, owner)
-            return
-        if owner is not None:
+            self.local = open_foreign(config, owner)
+        elif owner is not None:
             try:
                 if not catch_up(config.home):
                     message("showing what is stored already: the agent has not answered; `autoinst doctor` says more")
@@ -103,8 +107,27 @@ class Home:
                 if not os.path.isfile(config.store):
                     raise
                 message(f"showing what is stored already; nothing new was read: {error}")
-        if os.path.isfile(config.store):
-            self.store = Store(config.store, readonly=True)
+        if self.local is None and os.path.isfile(config.store):
+            self.local = Store(config.store, readonly=True)
+        self.store = self.local
+        try:
+            if not local:
+                self._use_server(config)
+        except BaseException:
+            self.close()
+            raise
+
+    def _use_server(self, config: Config) -> None:
+        """Read from the store past this machine, if there is one; only what is in flight is this machine's."""
+        address = chosen(os.environ)
+        if address is None:
+            return
+        from autoinst.cli import sending
+        from autoinst.store.clickhouse.reader import Server
+
+        self.path = address.place
+        sending.catch_up(config, address)
+        self.store = Server(address)
 
     def __enter__(self) -> Home:  # noqa: PYI034 - Self is not in typing before 3.11
         """Return the home itself."""
@@ -112,8 +135,12 @@ class Home:
 
     def __exit__(self, *_: object) -> None:
         """Close the store."""
-        if self.store is not None:
-            self.store.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the store."""
+        for store in {id(store): store for store in (self.store, self.local) if store is not None}.values():
+            store.close()
 
     def jobs(self, wanted: JobFilter) -> Iterator[Record]:
         """Yield the jobs asked for, newest first, those in flight among them; `*` in `action` stands for any text."""
@@ -168,3 +195,17 @@ class Home:
             found.update((job.id, job) for job in map(store.job, ids) if job is not None)
         newest = sorted(found.values(), key=lambda job: job.started_ns, reverse=True)
         return newest[:ENOUGH]
+
+
+@contextlib.contextmanager
+def writable(config: Config) -> Iterator[Writable]:
+    """Lend the store that commands read from, to write a person's word into it; raises StoreError."""
+    address = chosen(os.environ)
+    if address is not None:
+        from autoinst.store.clickhouse.reader import Server
+
+        with Server(address) as server:
+            yield server
+    else:
+        with Store(config.store) as store, store.transaction():
+            yield store

@@ -84,12 +84,12 @@ class Tail:
 
     def begin(self) -> None:
         """Write the last jobs that ended, the latest at the end."""
-        with Home(self._config) as home:
-            if home.store is None or not home.store.last():
+        with Home(self._config, local=True) as home:
+            if home.local is None or not home.local.last():
                 message(f"no job is recorded in {home.path} yet")
                 return
-            self._cursor = home.store.last()
-            last = [] if self._wanted.limit == 0 else list(home.store.jobs(self._wanted))
+            self._cursor = home.local.last()
+            last = [] if self._wanted.limit == 0 else list(home.local.jobs(self._wanted))
             for record in reversed(last):
                 self._print(record)
             sys.stdout.flush()
@@ -104,17 +104,17 @@ class Tail:
             time.sleep(LOOK_SECONDS)
 
     def _look(self) -> None:
-        with Home(self._config) as home:
-            if home.store is not None:
-                if home.store.last() < self._cursor:  # another store lies there now
+        with Home(self._config, local=True) as home:
+            if home.local is not None:
+                if home.local.last() < self._cursor:  # another store lies there now
                     self._cursor = 0
                 self._catch_up(home)
             self.status.show([record for record in home.flying if self._wanted.matches(record)])
 
     def _catch_up(self, home: Home) -> None:
         anything = replace(self._wanted, limit=0)
-        while home.store is not None:
-            found = home.store.jobs_after(self._cursor, AT_ONCE)
+        while home.local is not None:
+            found = home.local.jobs_after(self._cursor, AT_ONCE)
             for number, record in found:
                 self._cursor = number
                 if anything.matches(record):

@@ -6,6 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from autoinst.rules import keys
+from autoinst.store.clickhouse.address import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,6 +15,13 @@ OFF = frozenset({"", "none"})
 LOCK_NAME = "export.lock"
 GRACE_SECONDS = 5.0  # how long feeds go on when the agent has ended
 BUSY_MARK, IDLE_MARK = "\x02", "\x03"  # what the exporters' process tells the agent: whether anything can be sent
+
+
+def anything(environ: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """Return what names all that is sent anywhere and its settings, nothing where nothing is."""
+    found, problems = chosen_names(environ, settings)
+    store = (environ.get(VARIABLE) or "").strip()
+    return repr((sorted(found.items()), problems, store)) if found or problems or store else ""
 
 
 def chosen_names(

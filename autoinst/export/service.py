@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from autoinst import config as configuration
 from autoinst.config import STORE_NAME, share_file
 from autoinst.errors import AutoinstError, StoreError
+from autoinst.export.changes import pumps
 from autoinst.export.choice import BUSY_MARK, GRACE_SECONDS, IDLE_MARK, LOCK_NAME
 from autoinst.export.pump import IDLE, Pump
 from autoinst.export.settings import choose
@@ -54,7 +55,7 @@ class Runner:
 
     def __init__(self, chosen: Chosen, store: str, journal: logging.Logger) -> None:
         """Prepare to move jobs of `store`."""
-        self.pumps = [Pump(feed, store, journal) for feed in chosen.feeds]
+        self.pumps = pumps_of(chosen, store, journal)
         self._services = chosen.services
         self._store = store
         self._journal = journal
@@ -129,6 +130,12 @@ class Runner:
             self._journal.info("%s", BUSY_MARK if self._busy else IDLE_MARK)
 
 
+def pumps_of(chosen: Chosen, store: str, journal: logging.Logger) -> list[Pump]:
+    """Return what moves jobs of `store` to all that is chosen."""
+    moved = [Pump(feed, store, journal) for feed in chosen.feeds]
+    return [*moved, *pumps(chosen.store, store, journal)] if chosen.store is not None else moved
+
+
 def take_lock(home: str, *, wait: bool) -> int:
     """Return a descriptor that holds the lock of the home's exporters; -1 where another process does.
 
@@ -199,13 +206,14 @@ def _send_all(config: Config, chosen: Chosen, journal: logging.Logger) -> tuple[
             failed.add(service.name)
             results[service.name] = f"{service.name}: {service.place}: {getattr(error, 'strerror', None) or error}"
 
-    threads = [threading.Thread(target=work, args=(Pump(feed, path, journal),)) for feed in chosen.feeds]
+    everyone = pumps_of(chosen, path, journal)
+    threads = [threading.Thread(target=work, args=(pump,)) for pump in everyone]
     threads += [threading.Thread(target=serve, args=(service,)) for service in chosen.services]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    told = [results.get(name) for name in (*(f.name for f in chosen.feeds), *(s.name for s in chosen.services))]
+    told = [results.get(name) for name in (*(p.feed.name for p in everyone), *(s.name for s in chosen.services))]
     lines = [*chosen.problems, *filter(None, told)]
     return lines, not (chosen.problems or failed)
 

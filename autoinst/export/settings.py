@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from autoinst.errors import StoreError
 from autoinst.export.choice import chosen_names
 from autoinst.export.endpoint import ExporterError
 from autoinst.export.feed import Feed, Service
 from autoinst.export.variables import Asked
+from autoinst.store.clickhouse import address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from autoinst.store.clickhouse.address import Address
 
 
 def _otlp(asked: Asked) -> Sequence[Feed]:
@@ -51,6 +55,7 @@ class Chosen:
     def __init__(self) -> None:
         self.feeds: list[Feed] = []
         self.services: list[Service] = []
+        self.store: Address | None = None  # past this machine, to which all goes
         self.problems: list[str] = []
 
     def close(self) -> None:
@@ -63,6 +68,10 @@ def choose(environ: Mapping[str, str], settings: Mapping[str, Any], home: str = 
     """Return the exporters that are on in `home`; of one whose settings are wrong the jobs wait in the store."""
     out = Chosen()
     names, out.problems = chosen_names(environ, settings)
+    try:
+        out.store = address.chosen(environ)
+    except StoreError as error:
+        out.problems.append(f"{error}; jobs wait in this machine's store")
     for name, told in names.items():
         try:
             made = MAKERS[name](Asked(environ, told, settings, home))

@@ -69,7 +69,7 @@ class Conditions:
             if until is not None:
                 self._add("start < ?", until)
         if wanted.before is not None:
-            start, n = wanted.before
+            start, n = wanted.before[0], min(wanted.before[1], INT64_MAX)
             self._add("start <= ? AND (start < ? OR n < ?)", start, start, n)
 
     def _add(self, condition: str, *values: Any) -> None:

@@ -52,6 +52,12 @@ def unpack(blob: bytes) -> Any:
 
 def of_record(record: Record) -> bytes | None:
     """Return the blob of what `record` has beyond its columns; None for a plain job."""
+    out = plain(record)
+    return pack(out) if out else None
+
+
+def plain(record: Record) -> dict[str, Any]:
+    """Return what `record` has beyond its columns as plain data, nothing for a plain job."""
     out: dict[str, Any] = {}
     if record.args is not None:
         out["args"] = record.args
@@ -69,12 +75,16 @@ def of_record(record: Record) -> bytes | None:
         out["events"] = [[e.name, e.title, e.body, e.start_ns, e.duration_ns, e.parent] for e in record.events]
     if record.exception is not None:
         out["exception"] = _exception_data(record.exception)
-    return pack(out) if out else None
+    return out
 
 
 def into_record(record: Record, blob: bytes) -> None:
     """Set what `of_record` kept of a record."""
-    data = unpack(blob)
+    set_plain(record, unpack(blob))
+
+
+def set_plain(record: Record, data: dict[str, Any]) -> None:
+    """Set what `plain` returned of a record."""
     for key in (
         "args",
         "kwargs",

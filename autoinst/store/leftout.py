@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autoinst.store import unsent
 from autoinst.store.records import KILLED, STATUS_NUMBERS, queue_ns
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class LeftOut:
             (KILLED, min(starts), max(starts)),
         ).fetchall()
         ids = {bytes.fromhex(record.id) for record in records} if rows else ()
-        for row in rows:
-            if row[0] in ids:
-                self._inserter.remove(*row[1:])
+        gone = [row for row in rows if row[0] in ids]
+        for row in gone:
+            self._inserter.remove(*row[1:])
+        unsent.note_gone(self._con, [(row[0], row[3]) for row in gone])

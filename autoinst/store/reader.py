@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from autoinst.errors import StoreError
 from autoinst.record import INT64_MAX
 from autoinst.spool.tail import is_id
-from autoinst.store import alltime, check_ins, feeds, incidents, lookup, notices, query, totals
+from autoinst.store import alltime, check_ins, feeds, incidents, lookup, notices, query, totals, unsent
 from autoinst.store.processes import Processes
 from autoinst.store.records import Names
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from autoinst.store.query import JobFilter, Page
     from autoinst.store.rollups import Cell
     from autoinst.store.totals import Deploy, Step
+    from autoinst.store.unsent import Sender
 
 STEPS_A_LOOK = 2_000  # of SQLite's virtual machine between two looks at the clock
 MANY_NAMES = 1_000
@@ -176,6 +177,16 @@ class Reader:
         """Return how many jobs there are after cursor `n` up to `upto`."""
         with self._errors():
             return int(self._con.execute("SELECT count(*) FROM job WHERE n > ? AND n <= ?", (n, upto)).fetchone()[0])
+
+    def sender(self) -> Sender | None:
+        """Return as whom this store sends to one past this machine, None where it has never done so."""
+        with self._errors():
+            return unsent.sender(self._con)
+
+    def changed(self) -> int:
+        """Return how many totals, errors and processes have changed since they were sent."""
+        with self._errors():
+            return unsent.number(self._con)
 
     def last(self) -> int:
         """Return the cursor of the job stored last, 0 where there has been none."""

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from autoinst.config import SHARED_FILE, is_shared, share_file
 from autoinst.errors import StoreError
-from autoinst.store import check_ins, feeds, incidents, notices, overflow, rollups, schema
+from autoinst.store import check_ins, feeds, incidents, notices, overflow, rollups, schema, unsent
+from autoinst.store.clickhouse.sending import Sending
 from autoinst.store.insert import Inserted, Inserter
 from autoinst.store.leftout import LeftOut
 from autoinst.store.reader import CorruptStoreError, OutdatedStoreError, Reader, told_as_store_errors
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from autoinst.store.feeds import Batch, Feed
     from autoinst.store.processes import ProcessInfo
     from autoinst.store.retention import Forgotten, Limits
+    from autoinst.store.unsent import Change, Sender
 
 BUSY_SECONDS = 10.0
 COMPANIONS = ("-wal", "-shm")
@@ -207,6 +209,19 @@ class Store(Reader):
     def forget_notices(self) -> None:
         """Remove notices that are a month old."""
         notices.forget(self._con, time.time_ns())
+
+    def begin_sending(self, destination: str) -> Sender:
+        """Note from now on what changes, for `destination`; what there is already counts as changed, if it is new."""
+        return unsent.begin(self._con, destination)
+
+    def sent(self, changes: Iterable[Change]) -> None:
+        """Note that what changed was sent."""
+        unsent.sent(self._con, changes)
+
+    def unsent(self, home: int, limit: int) -> tuple[list[Change], dict[str, list[dict[str, Any]]]]:
+        """Return up to `limit` changes since they were sent, and what to send of them by ClickHouse's table."""
+        with self._errors():
+            return Sending(self, self._con, self._names, home).take(limit)
 
     def forget(self, limits: Limits, now_ns: int, arenas: Collection[bytes] = (), *, batches: int = 1000) -> Forgotten:
         """Remove jobs beyond `limits`, see Retention.apply; not inside a transaction."""

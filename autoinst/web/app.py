@@ -111,7 +111,11 @@ class Site:
             return render.as_json(page)
         if kind == "csv":
             return render.as_csv(page)
-        more = {"note": self.source.note, "csrf": self.guard.csrf(), "home": self.source.home}
+        more = {
+            "note": self.source.note or self.source.remarks.get(page.nav),
+            "csrf": self.guard.csrf(),
+            "home": self.source.home,
+        }
         return render.html(self.templates, page, ctx, more)
 
     def trouble(self, error: AutoinstError, query: dict[str, str], path: str, kind: str) -> Response:

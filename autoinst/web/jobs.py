@@ -30,7 +30,7 @@ TABS = {
 }
 _QUOTED = re.compile(r'("(?:[^"\\]|\\.)*")')
 _TAB_TERM = re.compile(r"(?<!\S)(?:status:[\w,]+|attempts>1|duration>1s)(?!\S)")
-_CURSOR = re.compile(r"(\d{1,19})\.(\d{1,18})")
+_CURSOR = re.compile(r"(\d{1,19})\.(\d{1,39})")
 _LAST_TERM = re.compile(r"(-?)([^\s]*)$")
 
 

@@ -34,7 +34,7 @@ class Metrics:
     def _answer(self, openmetrics: bool) -> Response:
         self._source.touch()
         try:
-            with self._source.store() as store:
+            with self._source.own() as store:
                 data = render(self._maker.families(store), openmetrics=openmetrics)
         except AutoinstError as error:
             return PlainTextResponse(f"{error}\n", 503)

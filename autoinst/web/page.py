@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from autoinst.config import Config
     from autoinst.record import Record
-    from autoinst.store.reader import Reader
+    from autoinst.store.interface import Readable
     from autoinst.web.window import Window
 
 KEPT = ("range", "from", "to")  # parameters that go along from page to page
@@ -31,7 +31,7 @@ class PageError(Exception):
 class Context:
     """What a page is asked for, and where its answer comes from."""
 
-    store: Reader
+    store: Readable
     config: Config
     query: dict[str, str]
     path: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from autoinst.errors import AutoinstError
+from autoinst.store.clickhouse.address import chosen
 from autoinst.web.app import Site
+from autoinst.web.remote import RemoteSource
 from autoinst.web.security import is_loopback
 from autoinst.web.source import Source
 
@@ -48,7 +51,7 @@ def serve(config: Config, options: Options, ready: Callable[[str], None]) -> Non
         )
     listener = bind(options.host, options.port)
     port = int(listener.getsockname()[1])
-    source = Source(options.read_from or config.home, frozen=options.read_from is not None)
+    source = source_of(config, options.read_from)
     site = Site(source, config, hosts=[options.host, *options.allowed], token=options.token, port=port)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -74,6 +77,14 @@ def serve(config: Config, options: Options, ready: Callable[[str], None]) -> Non
         source.close()
         listener.close()
         sys.stdout.flush()
+
+
+def source_of(config: Config, read_from: str | None) -> Source:
+    """Return where the pages are read from; raises StoreError for an AUTOINST_STORE that is none."""
+    if read_from is not None:
+        return Source(read_from, frozen=True)
+    address = chosen(os.environ)
+    return Source(config.home) if address is None else RemoteSource(config.home, address)
 
 
 def bind(host: str, port: int) -> socket.socket:

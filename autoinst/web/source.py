@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from autoinst.record import Record
+    from autoinst.store.interface import Readable, Writable
 
 LOOK_SECONDS = 0.5  # between two looks while somebody looks
 IDLE_SECONDS = 15.0  # after the last request
@@ -37,6 +38,7 @@ class Source:
         self.home = os.path.dirname(home) if is_file else home
         self.frozen = frozen or is_file
         self.note: str | None = None
+        self.remarks: dict[str, str] = {}  # by page: what has to be known to read it
         self.flying: list[Record] = []
         self.version = 0  # changes whenever a page may look different
         self._seen: tuple[object, ...] = ()
@@ -47,6 +49,11 @@ class Source:
         self._closing = threading.Event()
         self._last_request = 0.0
         self._thread: threading.Thread | None = None
+
+    @property
+    def drained(self) -> str:
+        """The home whose arenas are looked at."""
+        return self.home
 
     def start(self) -> None:
         """Begin to look while somebody looks."""
@@ -76,8 +83,14 @@ class Source:
         self._wanted.set()
 
     @contextlib.contextmanager
-    def store(self) -> Iterator[Store]:
-        """Lend an open store, an empty one where nothing was recorded yet; raises StoreError."""
+    def store(self) -> Iterator[Readable]:
+        """Lend what the pages are read from; raises StoreError."""
+        with self.own() as store:
+            yield store
+
+    @contextlib.contextmanager
+    def own(self) -> Iterator[Store]:
+        """Lend the open store of the home, an empty one where nothing was recorded yet; raises StoreError."""
         found = self._file()
         store = self._take(found)
         kept = False
@@ -112,7 +125,7 @@ class Source:
         store.close()
 
     @contextlib.contextmanager
-    def writable(self) -> Iterator[Store]:
+    def writable(self) -> Iterator[Writable]:
         """Lend the store inside a transaction; raises HomeError where only reading is allowed, StoreError."""
         if self.frozen or not os.access(self.path, os.W_OK):
             raise HomeError(f"{self.path} may only be read here")
@@ -137,8 +150,8 @@ class Source:
         if not self.frozen:
             # First what runs, then what has ended: so a job that ends meanwhile is seen twice, never lost.
             try:
-                self.flying = running(self.home)
-                if os.path.isdir(self.home) and not catch_up(self.home, AGENT_SECONDS):
+                self.flying = running(self.drained)
+                if os.path.isdir(self.drained) and not catch_up(self.drained, AGENT_SECONDS):
                     note = "The agent has not answered: this is what was stored already."
             except AutoinstError as error:
                 note = f"Nothing new is read: {error}"

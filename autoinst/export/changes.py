@@ -1,0 +1,147 @@
+"""Sends what changed of totals, errors and processes to a ClickHouse: whole rows as they are now.
+
+Nothing has to be remembered between two attempts: what was not sent for certain is sent again, or what became of it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from autoinst import __version__
+from autoinst.errors import StoreError
+from autoinst.export import source
+from autoinst.export.answers import Answer, Verdict
+from autoinst.export.clickhouse import Connection, Jobs, answer_of
+from autoinst.export.feed import Feed
+from autoinst.export.pump import IDLE, Pump, Turn
+
+if TYPE_CHECKING:
+    import logging
+
+    from autoinst.export.circuit import Circuit
+    from autoinst.store.clickhouse.address import Address
+    from autoinst.store.sqlite import Store
+
+CHANGES = 5_000  # at once
+CHANGES_SECONDS = 2.0  # between two times that changes are sent, while they come
+HOME_SECONDS = 10.0  # between two times that this home says that it is there
+
+
+class Rows(source.Jobs):
+    """What changes are called; ChangesPump takes them from the store itself."""
+
+    noun = "row(s) of totals"
+
+
+class Changes(Feed):
+    """The feed of all but jobs, which ChangesPump moves."""
+
+    batch = CHANGES
+    gather = CHANGES_SECONDS
+    backlog = CHANGES
+    source = Rows()
+
+    def __init__(self, connection: Connection) -> None:
+        """Send by `connection`."""
+        self.connection = connection
+        self.name = connection.address.feed.replace("/jobs", "/totals")
+        self.place = connection.address.place
+
+    def insert(self, tables: dict[str, list[dict[str, Any]]]) -> Answer:
+        """Insert rows by table."""
+        size = 0
+        try:
+            for table, rows in tables.items():
+                size += self.connection.client.insert(table, rows)
+        except StoreError as error:
+            return answer_of(error, self.place)
+        return Answer(Verdict.ACCEPTED, "accepted", size=size, posts=len(tables))
+
+    def test(self) -> Answer:
+        """Do as the feed of jobs does."""
+        return Jobs(self.connection).test()
+
+    def close(self) -> None:
+        """Close connections."""
+        self.connection.client.close()
+
+
+class ChangesPump(Pump):
+    """Moves changes rather than batches of jobs; used by one thread."""
+
+    feed: Changes
+
+    def __init__(self, feed: Changes, path: str, journal: logging.Logger, circuit: Circuit | None = None) -> None:
+        """Move changes of the store `path`."""
+        super().__init__(feed, path, journal, circuit)
+        self._changes = CHANGES
+        self._told_at = float("-inf")
+
+    def waiting(self) -> int:
+        """Return how many changed rows wait; raises StoreError."""
+        store = self._open()
+        return store.changed() if store is not None else 0
+
+    def _turn(self, store: Store, *, all_now: bool) -> Turn:
+        pause = self.circuit.wait()
+        if pause:
+            return Turn(pause, troubled=True)
+        early = self._last_sent + self.feed.gather - time.monotonic()
+        if early > 0 and not all_now:
+            return Turn(early)
+        connection = self.feed.connection
+        try:
+            connection.prepare()
+            found, tables = store.unsent(connection.home, self._changes)
+            self._tell_of_home(store, all_now=all_now)
+        except StoreError as error:
+            return self._failed(answer_of(error, self.feed.place))
+        if not found:
+            return Turn(IDLE)
+        answer = self.feed.insert(tables)
+        self._last_sent = time.monotonic()
+        if answer.verdict is not Verdict.ACCEPTED:
+            self._changes = max(self._changes // 2, 1)
+            return self._failed(answer)
+        with store.transaction():
+            store.sent(found)
+        self._changes = min(self._changes * 2, CHANGES)
+        self.circuit.succeeded()
+        if self.trouble:
+            self._journal.info("%s: %s takes totals again", self.feed.name, self.feed.place)
+        self.trouble = ""
+        return Turn(0, len(found))
+
+    def _failed(self, answer: Answer) -> Turn:
+        pause = self.circuit.failed(answer.retry_after, wrong=answer.verdict is Verdict.WRONG)
+        self._trouble(f"{self.feed.place}: {answer.text}")
+        return Turn(pause, troubled=True)
+
+    def _tell_of_home(self, store: Store, *, all_now: bool) -> None:
+        """Have the other side know of this home, and how many of its jobs it has not got."""
+        now = time.monotonic()
+        if now - self._told_at < HOME_SECONDS and not all_now:
+            return
+        connection = self.feed.connection
+        row = store.feed(connection.address.feed)
+        fields = {
+            "home": connection.home,
+            "host": socket.gethostname(),
+            "path": os.path.dirname(self._path),
+            "autoinst": __version__,
+            "at": time.time_ns(),
+            "waiting": max(store.last() - (row.n if row is not None else 0), 0),
+        }
+        connection.client.insert("home", [fields])
+        self._told_at = now
+
+
+def pumps(address: Address, path: str, journal: logging.Logger) -> list[Pump]:
+    """Return what moves all that the store `path` has to a database; raises StoreError."""
+    return [
+        Pump(Jobs(Connection(address, path)), path, journal),
+        ChangesPump(Changes(Connection(address, path)), path, journal),
+    ]
