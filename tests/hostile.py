@@ -68,6 +68,11 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that were killed."""
+
+
 class Receiver:
     """`with Receiver() as receiver: receiver.behave(status(503)); ... receiver.jobs`.
 
@@ -84,7 +89,7 @@ class Receiver:
         self._behaviours: list[Behaviour] = []
         self._lock = threading.Lock()
         handler = type("Bound", (Handler,), {"receiver": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         if context is not None:
             self._server.socket = context.wrap_socket(

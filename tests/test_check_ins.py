@@ -17,6 +17,7 @@ from tests.exported import job
 from tests.harness import Program
 from tests.launching import AUTOINST, environment
 from tests.test_export_settings import settings
+from tests.web_pages import serving
 
 pytestmark = pytest.mark.once
 
@@ -224,3 +225,31 @@ def test_doctor_tells_of_a_check_in_that_was_missed(tmp_path):
     assert f"check-in often was missed: it was due at {due}, and it began last at {rfc3339(began)}" in done.stdout
     [line] = [line for line in done.stdout.splitlines() if line.startswith("often")]
     assert line.split()[:3] == ["often", "cron", "missed"]
+
+
+def test_the_page_shows_how_check_ins_stand(tmp_path):
+    program = Program(tmp_path)
+    program.write(
+        "rules.yaml",
+        """\
+        version: 1
+        jobs:
+          - {function: work.job, check_in: {identifier: often, every: 1s, grace: 1s}}
+          - {function: work.no, check_in: {identifier: '<i>no</i>', schedule: '@daily'}}
+        """,
+    )
+    program.write("work.py", "def job():\n    pass\n")
+    program.run("-c", "import work; work.job()")
+    with serving(program.home, AUTOINST_RULES=str(tmp_path / "rules.yaml")) as ui:
+        eventually(lambda: [each["state"] for each in ui.json("/check-ins")["check_ins"]] == ["missed", "unseen"])
+        page = ui.ask("/check-ins").text
+        assert "1 missed" in page
+        assert "&lt;i&gt;no&lt;/i&gt;" in page
+        [job_id] = [each["id"] for each in ui.json("/jobs")["jobs"]]
+        assert f'href="/jobs/{job_id}"' in page
+        assert 'href="/check-ins"' in ui.ask("/").text
+        assert ui.ask("/check-ins.csv").text.splitlines()[0].startswith("identifier,type,schedule,state")
+    (tmp_path / "rules.yaml").write_text("version: 1\n")
+    with serving(program.home, AUTOINST_RULES=str(tmp_path / "rules.yaml")) as ui:
+        assert "No rule has a check-in" in ui.ask("/check-ins").text
+        assert 'href="/check-ins"' not in ui.ask("/").text

@@ -250,7 +250,8 @@ def kill_agents(home, kills, seed):
                     os.kill(pid, signal.SIGKILL)
             agent.wait()
         receiver.chance = lambda: None
-        eventually(lambda: once(home, **chosen)[0] == 0)
+        patient = chosen | {"OTEL_EXPORTER_OTLP_TIMEOUT": "60000"}
+        eventually(lambda: once(home, **patient)[0] == 0, 600)
         assert receiver.conflicts == []
         wanted = sorted(record.id for record in records)
         for name in FEEDS:

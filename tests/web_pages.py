@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PAGES = ("/", "/actions", "/errors", "/jobs", "/running", "/queries", "/revisions", "/processes", "/rules")
+PAGES = (
+    *("/", "/actions", "/errors", "/jobs", "/running", "/queries", "/revisions", "/processes", "/rules"),
+    "/check-ins",
+)
 
 
 @dataclass

@@ -35,19 +35,7 @@ def check_ins(
             attention.append(f"check-in {each.identifier} was missed: it was due at {rfc3339(each.due_ns)}, and {last}")
         if each.state == "failed" and each.seen is not None:
             attention.append(f"check-in {each.identifier}: its last job ended with status {each.seen.status}")
-        out.append(
-            {
-                "identifier": each.identifier,
-                "type": each.type,
-                "schedule": each.schedule,
-                "state": each.state,
-                "due_at": rfc3339(each.due_ns),
-                "started_at": rfc3339(began),
-                "finished_at": rfc3339(each.seen.finished_ns) if each.seen is not None else None,
-                "job": each.seen.job if each.seen is not None else None,
-                "rule": told[each.identifier]["where"],
-            }
-        )
+        out.append(each.to_json())
     return out
 
 

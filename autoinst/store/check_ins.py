@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from autoinst.record import rfc3339
 from autoinst.rules.check_ins import TAG
 from autoinst.rules.crontab import Crontab
 from autoinst.store.records import STATUS_NUMBERS
@@ -38,7 +39,7 @@ class CheckIn(NamedTuple):
     """A check-in of the rules and how it stands.
 
     `state` is ok, failed, missed, running, unseen (never ran, and was not due yet) or late (due, but in its grace);
-    `due_ns` the time it was due last, ns since the epoch, None where no schedule is told.
+    `due_ns` the time it was due last, ns since the epoch, None where no schedule is told; `rule` is the rule's place.
     """
 
     identifier: str
@@ -47,6 +48,22 @@ class CheckIn(NamedTuple):
     state: str
     due_ns: int | None
     seen: Seen | None
+    rule: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as `doctor --json` and the page have it."""
+        seen = self.seen
+        return {
+            "identifier": self.identifier,
+            "type": self.type,
+            "schedule": self.schedule,
+            "state": self.state,
+            "due_at": rfc3339(self.due_ns),
+            "started_at": rfc3339(seen.started_ns) if seen is not None else None,
+            "finished_at": rfc3339(seen.finished_ns) if seen is not None else None,
+            "job": seen.job if seen is not None else None,
+            "rule": self.rule,
+        }
 
 
 def of_record(record: Record) -> str | None:
@@ -132,7 +149,7 @@ def _standing(
         state = "unseen"
     else:
         state = "ok" if known.status in ENDED_WELL else "failed"
-    return CheckIn(identifier, rule["type"], told, state, due, known)
+    return CheckIn(identifier, rule["type"], told, state, due, known, rule.get("where", ""))
 
 
 def _is_met(due: int | None, since_ns: int, started_ns: int | None, early_ns: int) -> bool:

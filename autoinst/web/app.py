@@ -19,7 +19,7 @@ from autoinst.errors import AutoinstError, HomeError
 from autoinst.store.failures import STATES
 from autoinst.store.reader import OutdatedStoreError, SlowStoreError
 from autoinst.store.sqlite import Store
-from autoinst.web import action, errors, job, jobs, machinery, overview, render, revisions
+from autoinst.web import action, check_ins, errors, job, jobs, machinery, overview, render, revisions
 from autoinst.web import window as windows
 from autoinst.web.metrics import Metrics
 from autoinst.web.page import Context, Page, PageError
@@ -52,6 +52,8 @@ class Site:
         self.config = config
         self.templates = render.environment()
         self.listeners = 0
+        expected = check_ins.of_rules(config)
+        self.nav = (*render.NAV, check_ins.NAV) if expected else render.NAV
         self.routes: list[Route | Mount] = [
             *self._page("/overview", overview.overview, "/"),
             *self._page("/actions", overview.actions),
@@ -65,10 +67,11 @@ class Site:
             *self._page("/revisions", revisions.revisions),
             *self._page("/processes", machinery.processes),
             *self._page("/rules", machinery.rules),
+            *self._page("/check-ins", check_ins.check_ins),
             Route("/errors/{fingerprint:str}/state", self.set_state, methods=["POST"]),
             Route("/suggest.json", self.suggest),
             Route("/live", self.live),
-            Route("/metrics", Metrics(source, config).answer),
+            Route("/metrics", Metrics(source, expected).answer),
             Route("/login", self.login, methods=["GET", "POST"]),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ]
@@ -112,6 +115,7 @@ class Site:
         if kind == "csv":
             return render.as_csv(page)
         more = {
+            "nav_items": self.nav,
             "note": self.source.note or self.source.remarks.get(page.nav),
             "csrf": self.guard.csrf(),
             "home": self.source.home,

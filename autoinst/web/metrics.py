@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
@@ -10,22 +10,22 @@ from starlette.responses import PlainTextResponse, Response
 from autoinst.errors import AutoinstError
 from autoinst.export.exposition import OPENMETRICS, TEXT, render, wants_openmetrics
 from autoinst.export.prometheus import Prometheus
-from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
-    from autoinst.config import Config
     from autoinst.web.source import Source
 
 
 class Metrics:
     """The one route."""
 
-    def __init__(self, source: Source, config: Config) -> None:
-        """Serve the metrics of `source`."""
+    def __init__(self, source: Source, rules: Mapping[str, Any]) -> None:
+        """Serve the metrics of `source`, those of the check-ins `rules` among them."""
         self._source = source
-        self._maker = Prometheus(load_cached(config).settings.get("check_ins") or {})
+        self._maker = Prometheus(rules)
 
     async def answer(self, request: Request) -> Response:
         """Return the metrics in the format that is asked for."""
