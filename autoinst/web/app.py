@@ -67,7 +67,7 @@ class Site:
             *self._page("/revisions", revisions.revisions),
             *self._page("/processes", machinery.processes),
             *self._page("/rules", machinery.rules),
-            *self._page("/check-ins", check_ins.check_ins),
+            *self._page("/check-ins", self._check_ins),
             Route("/errors/{fingerprint:str}/state", self.set_state, methods=["POST"]),
             Route("/suggest.json", self.suggest),
             Route("/live", self.live),
@@ -137,6 +137,10 @@ class Site:
 
     def _error(self, ctx: Context, fingerprint: str) -> Page:
         return errors.error(ctx, fingerprint)
+
+    def _check_ins(self, ctx: Context) -> Page:
+        with self.source.own() as store:
+            return check_ins.check_ins(ctx, store.check_ins())
 
     def _job(self, ctx: Context, record_id: str) -> Page:
         return job.job(ctx, record_id)

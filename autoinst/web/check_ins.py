@@ -9,7 +9,10 @@ from autoinst.store.check_ins import standing
 from autoinst.web.page import Page
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from autoinst.config import Config
+    from autoinst.store.check_ins import Seen
     from autoinst.web.page import Context
 
 NAV = ("check-ins", "/check-ins", "Check-ins")
@@ -24,9 +27,12 @@ def of_rules(config: Config) -> dict[str, Any]:
     return found
 
 
-def check_ins(ctx: Context) -> Page:
-    """Show how the check-ins of the rules in force stand, those that were missed first."""
-    found = standing(of_rules(ctx.config), ctx.store.check_ins(), ctx.flying, ctx.now_ns)
+def check_ins(ctx: Context, known: Mapping[str, Seen]) -> Page:
+    """Show how the check-ins of the rules in force stand, those that were missed first.
+
+    `known` is what this machine's store knows of them, wherever jobs are read from.
+    """
+    found = standing(of_rules(ctx.config), known, ctx.flying, ctx.now_ns)
     found.sort(key=lambda each: (each.state != "missed", each.state != "failed", each.identifier))
     told = [each.to_json() for each in found]
     return Page(
