@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from tests.harness import Program, stable
@@ -147,6 +148,33 @@ def whole(record: dict[str, Any]) -> dict[str, Any]:
     if "killed" in kept:
         kept["killed"] = record["killed"]["pid"] == record["pid"]
     return kept
+
+
+def check_records(
+    worker: Worker, expected: dict[str, list[dict[str, Any]]], *, key: str = "job_id"
+) -> dict[str, list[dict[str, Any]]]:
+    """Compare what a stopped worker recorded with `expected`, by job, and return the records themselves.
+
+    With `key` "args" a job is known by its first argument, and its id is made up by the library.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in sorted(worker.program.records(), key=lambda record: record["started_at"]):
+        name = record["job_id"]
+        if key == "args":
+            name = record["args"][0] if record["args"] else None
+        found.setdefault(name, []).append(record)
+    compared = {name: [whole(record) for record in records] for name, records in found.items()}
+    if key == "args":
+        for name, records in compared.items():
+            for record in records:
+                record["job_id"] = name if record["job_id"] else None
+    different = {
+        name: (compared.get(name), expected.get(name))
+        for name in compared.keys() | expected.keys()
+        if compared.get(name) != expected.get(name)
+    }
+    assert not different, f"{pformat(different, sort_dicts=False)}\n{worker.output}"
+    return found
 
 
 def _exception(exception: dict[str, Any]) -> tuple[Any, ...]:
