@@ -12,6 +12,7 @@ import redis
 
 from autoinst.spool.layout import event_span_id
 from tests.servers import RabbitMQ, Redis
+from tests.tested import Library
 from tests.workers import DEADLINE, Worker, run, whole
 
 if TYPE_CHECKING:
@@ -212,6 +213,15 @@ DEADLY = {
         )
     ],
 }
+
+LIBRARY = Library(
+    "Celery",
+    pack="celery",
+    distribution="celery",
+    environment="celery",
+    runs="Redis and RabbitMQ, the pools prefork, threads, solo, gevent and eventlet",
+    expected=GENTLE | DEADLY,
+)
 
 
 @pytest.fixture(scope="module")

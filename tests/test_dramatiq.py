@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.servers import RabbitMQ, Redis
+from tests.tested import Library
 from tests.workers import Worker, check_records, run
 
 if TYPE_CHECKING:
@@ -156,6 +157,15 @@ DEADLY = {
     "big": [dramatiq("big", "shop.add", kwargs={"b": "b" * 2000 + "... 1998000 more"})],
     "die": [dramatiq("die", "shop.die", status="killed", killed=True)],
 }
+
+LIBRARY = Library(
+    "Dramatiq",
+    pack="dramatiq",
+    distribution="dramatiq",
+    environment="queues",
+    runs="Redis and RabbitMQ, threads and async actors",
+    expected=EXPECTED | DEADLY,
+)
 
 
 @pytest.fixture(scope="module")

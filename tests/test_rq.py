@@ -27,6 +27,7 @@ import rq.worker
 from autoinst.spool.layout import event_span_id
 from tests.harness import Program
 from tests.servers import Redis
+from tests.tested import COLUMNS, Library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -356,6 +357,17 @@ def normalised(text: str) -> str:
 def utc(text: str) -> float:
     """Return an RFC 3339 time as seconds since the epoch."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+LIBRARY = Library(
+    "RQ",
+    pack="rq",
+    distribution="rq",
+    environment="test",
+    runs="the forking, the spawning and the simple worker, and the scheduler",
+    recorded=COLUMNS,
+    missing="Once an exception is retried it is known that a run is not the first, but not which: RQ keeps no count.",
+)
 
 
 @pytest.fixture(scope="module")

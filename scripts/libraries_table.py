@@ -1,0 +1,85 @@
+"""Writes the table of docs/libraries.md from the rows that the job libraries' tests declare, and their locks.
+
+`python scripts/libraries_table.py` writes it, `--check` only tells (exit status 1) whether it is out of date.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from autoinst.rules.load import load_files  # noqa: E402 - found by the line above
+from tests.tested import COLUMNS  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.tested import Library
+
+PAGE = ROOT / "docs" / "libraries.md"
+BEGIN = "<!-- made by scripts/libraries_table.py: do not edit below -->"
+DECLARED = re.compile(r"^LIBRAR(Y|IES) = ", re.MULTILINE)
+END = "<!-- end of what is made -->"
+
+
+def libraries() -> list[Library]:
+    """Return the rows that test modules declare as LIBRARY, or several as LIBRARIES, by name."""
+    found: list[Library] = []
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        if DECLARED.search(path.read_text(encoding="utf-8")):
+            names = vars(importlib.import_module(f"tests.{path.stem}"))
+            found += names["LIBRARIES"] if "LIBRARIES" in names else [names["LIBRARY"]]
+    return sorted(found, key=lambda library: library.name.lower())
+
+
+def version(library: Library) -> str:
+    """Return the version in the lock that the tests run; raises LookupError where it is not there."""
+    name = "test.txt" if library.environment == "test" else f"libraries/{library.environment}.txt"
+    lock = (ROOT / "requirements" / name).read_text(encoding="utf-8")
+    pins = re.findall(rf"^{re.escape(library.distribution)}(?:\[[^\]]*\])?==([^\s;]+)", lock, re.MULTILINE)
+    if not pins:
+        raise LookupError(f"{library.distribution} is not in requirements/{name}")
+    return str(pins[-1])  # of several, the one for the newest Python
+
+
+def requires(library: Library) -> str:
+    """Return the versions the pack is for."""
+    rules = load_files([], library.pack)[0].rules
+    found = {specifier for rule in rules for specifier in rule.requires.values()}
+    return " or ".join(sorted(found)) or "any"
+
+
+def table() -> str:
+    """Return the table as Markdown."""
+    heads = ("Library", "Pack", "For versions", "Tested", *COLUMNS)
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    notes = []
+    for library in libraries():
+        have = library.columns()
+        marks = ["✓" if column in have else "-" for column in COLUMNS]
+        cells = [library.name, f"`{library.pack}`", f"`{requires(library)}`", version(library), *marks]
+        lines.append(f"| {' | '.join(cells)} |")
+        notes.append(f"- **{library.name}** runs in the tests with {library.runs}." + f" {library.missing}".rstrip())
+    return "\n".join([*lines, "", *notes])
+
+
+def main(argv: list[str]) -> int:
+    """Write the page, or tell that it is out of date."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    wanted = f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
+    if wanted == text:
+        return 0
+    print(PAGE.relative_to(ROOT))
+    if "--check" in argv:
+        return 1
+    PAGE.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
