@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "libraries.md"
 BEGIN = "<!-- made by scripts/libraries_table.py: do not edit below -->"
-DECLARED = re.compile(r"^LIBRAR(Y|IES) = ", re.MULTILINE)
+DECLARED = re.compile(r"^LIBRAR(Y = Library|IES = )\(", re.MULTILINE)
 END = "<!-- end of what is made -->"
 
 
