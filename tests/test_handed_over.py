@@ -112,6 +112,8 @@ jobs:
     wraps: argument coroutine
     name: perform_job.queues
     payload: {job_id: "${args[0]['id']}", args: "${args[1:]}", kwargs: "${kwargs}"}
+    when: "${wrapped.startswith('__main__.')}"
+    tags: {wrapped: "${wrapped}"}
   - function: queues.ensure_coroutine
     wraps: result
     name: perform_job.made
@@ -158,6 +160,12 @@ def test_every_kind_of_callable(program: Program, mechanism: str) -> None:
         ("made", "made", "__main__#plain", "ok", [8], None),
         ("queues", "late", "__main__#later", "ok", [9], {"size": 1}),
     ]
+    given = {record["job_id"]: record["tags"]["wrapped"] for record in result.records if record["tags"]}
+    assert (given["plain"], given["first"], given["method"]) == (
+        "__main__.plain",
+        "__main__.first",
+        "__main__.Mailer.send",
+    )
     assert {record["parent_span_id"] for record in result.records} == {None}
 
 

@@ -6,6 +6,7 @@ Every job of such a test writes its id into runs.log when it begins, so that a t
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -20,6 +21,7 @@ from tests.libraries import program_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+ADDRESS = re.compile(r"\b(0x)?[0-9a-f]{12}\b")  # of an object, in a message
 DEADLINE = 90.0  # seconds a worker may take on a slow machine
 # For the jobs' own module: `note(job_id)` logs a run and returns how many there were of the job.
 NOTE = """
@@ -180,7 +182,7 @@ def check_records(
 def _exception(exception: dict[str, Any]) -> tuple[Any, ...]:
     """Return class, message, causes, and the innermost function of the program."""
     own = [frame["function"] for frame in exception["backtrace"] if frame["in_app"]]
-    causes = [(cause["class"], cause["message"]) for cause in exception["causes"]]
+    causes = [(cause["class"], ADDRESS.sub("ADDRESS", cause["message"])) for cause in exception["causes"]]
     return (exception["class"], exception["message"], causes, own[-1] if own else None)
 
 

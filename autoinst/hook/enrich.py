@@ -38,7 +38,7 @@ class EnrichProbe(Probe):
         """Set the fields read at the end."""
         if not isinstance(node, Watch):
             end_other(node, result, exception)
-        elif node.transaction is not None:
+        elif node.transaction is not None and not node.transaction.closed:
             self.fields.apply(node.transaction, self.fields.at_exit, (*node.values, result, exception))
             node.transaction.amend()
 

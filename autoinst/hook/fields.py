@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 AT_EXIT = ("result", "exception")
 MAX_UNAVAILABLE = 100  # (rule, field) pairs whose reasons are kept
+WRAPPED = "wrapped"
 WHOLE = {"args": ALL_ARGS, "kwargs": ALL_KWARGS}
 EVENT_FIELDS = ("title", "body", "when")
 
@@ -41,7 +42,9 @@ class Fields:
         free = frozenset(parameters.free) - known
         known |= free
         names = [parameters.first] if target.reads_self and parameters.first else []
-        fields = {key: field for key, field in rule.fields.items() if key != "wraps"}
+        fields = rule.fields
+        if rule.wraps is not None:
+            fields = {key: _naming(field, target) for key, field in fields.items() if key != "wraps"}
         for field in fields.values():
             names.extend(name for name in field.names if name in known and name not in names)
         # The rule cannot know what a callable that is handed over calls its parameters.
@@ -152,6 +155,16 @@ class Fields:
             transaction.attempts = int(number)
         else:
             self.note("attempts", "not a count from 1")
+
+
+def _naming(field: Field, target: Target) -> Field:
+    """Return a field of a rule for what is handed over with that function's own dotted name in the place of WRAPPED."""
+    if WRAPPED not in field.names:
+        return field
+    name = f"{target.class_name}.{target.method}"
+    source = (field.source or "").replace(f"${WRAPPED}$", repr(name))
+    names = tuple(other for other in field.names if other != WRAPPED)
+    return type(field)(source, field.literal, names, field.at, field.unit, field.naive)
 
 
 def _text(value: Any) -> str:
