@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis import Redis as Client
 
 from tests.servers import Redis
 from tests.tested import Library
-from tests.workers import Worker, check_records, run
+from tests.workers import Worker, check_records, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,6 +160,9 @@ def test_every_run_is_recorded_once(redis: Redis, tmp_path: Path) -> None:
     worker.call("python", "send.py", "broken", "nobody", *names)
     worker.start("arq", "shop.WorkerSettings")
     gentle = [name for name, runs in EXPECTED.items() if name != "die" for _ in runs] + ["called"]
+    worker.wait_for(gentle)
+    with Client.from_url(redis.url) as client:  # a worker that is told to stop cancels what it runs
+        wait_until(lambda: not client.exists("mail"))
     worker.stop_after(gentle)
     worker.call("python", "send.py", "die")
     worker.start("arq", "shop.WorkerSettings")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis import Redis as Client
 
 from tests.servers import Redis
 from tests.tested import Library
-from tests.workers import Worker, check_records, run
+from tests.workers import Worker, check_records, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +131,9 @@ def test_every_run_is_recorded_once(redis: Redis, tmp_path: Path) -> None:
     worker.call("python", "send.py", *[name for name in EXPECTED if name != "child"])
     worker.start("saq", "shop.settings")
     gentle = [name for name, runs in EXPECTED.items() for _ in runs]
+    worker.wait_for(gentle)
+    with Client.from_url(redis.url) as client:  # a worker that is told to stop cancels what it runs
+        wait_until(lambda: not client.exists("saq:mail:active", "saq:mail:incomplete", "saq:mail:queued"))
     worker.stop_after(gentle)
     worker.call("python", "send.py", "die")
     worker.start("saq", "shop.settings")

@@ -19,7 +19,7 @@ from tests.harness import Program, stable
 from tests.libraries import program_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 ADDRESS = re.compile(r"\b(0x)?[0-9a-f]{12}\b")  # of an object, in a message
 DEADLINE = 90.0  # seconds a worker may take on a slow machine
@@ -135,6 +135,14 @@ class Worker:
         for record in sorted(self.program.records(), key=lambda record: record["started_at"]):
             found.setdefault(record["job_id"], []).append(record)
         return found
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Wait until a condition holds, such as that a broker has nothing left; fails after DEADLINE."""
+    deadline = time.monotonic() + DEADLINE
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def whole(record: dict[str, Any]) -> dict[str, Any]:
