@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 
 import pytest
 
+from autoinst.errors import StoreError
 from autoinst.export.circuit import Circuit
+from autoinst.export.prometheus import Prometheus
 from autoinst.export.pump import IDLE, Pump
+from autoinst.export.scraping import Textfile
+from autoinst.store.schema import VERSION
 from autoinst.store.sqlite import Store
 from tests import hostile
 from tests.exporters import FEEDS, arrived, begin, failing, feed_of
@@ -166,6 +171,25 @@ def test_feeds_do_not_hold_each_other_up(home):
         assert time.monotonic() - began < 55  # the others hang for 60
         receiver.released.set()
         runner.stop(1.0)
+
+
+def test_a_store_of_a_newer_version_is_left_alone_and_named(home, tmp_path):
+    path = str(home / "store.sqlite3")
+    told = f"{path}: written by a newer autoinst (version {VERSION + 1}, this one knows {VERSION})"
+    with Receiver() as receiver:
+        pumps = [pump_to(name, receiver.url, home) for name in FEEDS]
+        fill(home, [failing(1)])
+        with sqlite3.connect(path) as con:
+            con.execute(f"PRAGMA user_version = {VERSION + 1}")
+        con.close()
+        for pump in pumps:
+            assert pump.turn(all_now=True).troubled
+            assert pump.trouble == told
+            pump.close()
+        assert receiver.requests == 0
+    with pytest.raises(StoreError, match="written by a newer autoinst"):
+        Textfile(Prometheus({}), str(tmp_path / "it.prom"), 1.0).once(path)
+    assert not (tmp_path / "it.prom").exists()
 
 
 def test_the_pump_waits_where_there_is_nothing(home):

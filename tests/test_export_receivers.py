@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,3 +141,49 @@ def test_doctor_names_a_mistake_and_what_waits(home):
     (told,) = [text for text in found["attention"] if "OTEL" in text]
     assert told.startswith("exporter otlp: OTEL_EXPORTER_OTLP_ENDPOINT: 'localhost:4318' must be an address")
     assert told.endswith("it is off, and its jobs wait in the store")
+
+
+class Phoenix(Server):
+    """arize-phoenix, which shows spans: of the Python that AUTOINST_TESTS_PHOENIX names, for it takes 600 MB."""
+
+    start_seconds = 240.0
+
+    def __init__(self, python: str) -> None:
+        super().__init__()
+        self.program = self.package = str(Path(python).with_name("phoenix"))
+
+    def start(self, program: str, folder: Path) -> None:
+        """Start it with a store of its own."""
+        ports = {"PHOENIX_PORT": str(self.port), "PHOENIX_GRPC_PORT": str(free_port()), "PHOENIX_HOST": "127.0.0.1"}
+        environ = {"HOME": str(folder), "PHOENIX_WORKING_DIR": str(folder), "PHOENIX_TELEMETRY_ENABLED": "false"}
+        self.spawn(program, "serve", environ=environ | ports)
+
+    def answers(self, connection) -> bool:
+        """Ask whether it is well."""
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        return b" 200 " in connection.recv(20)
+
+    def spans(self) -> list[dict[str, Any]]:
+        """Return what it shows of spans."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        url = f"http://127.0.0.1:{self.port}/v1/projects/default/spans?limit=100"
+        with opener.open(url, timeout=30) as response:
+            found: list[dict[str, Any]] = json.load(response)["data"]
+        return found
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("AUTOINST_TESTS_PHOENIX" not in os.environ, reason="AUTOINST_TESTS_PHOENIX names no Python")
+def test_phoenix_shows_spans(home):
+    fill(home, [rich(1), *(job(number) for number in range(2, 11))])
+    with Phoenix(os.environ["AUTOINST_TESTS_PHOENIX"]) as phoenix:
+        url = f"http://127.0.0.1:{phoenix.port}"
+        done = autoinst(home, "agent", "--once", OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_METRICS_EXPORTER="none")
+        assert done.returncode == 0, done.stderr
+        hostile.wait_for(lambda: len(phoenix.spans()) == 13, 120)
+        found = phoenix.spans()
+    [failed] = [span for span in found if span["status_code"] == "ERROR"]
+    assert (failed["name"], failed["status_message"]) == ("shop.Mailer#perform", "shop.MailError: no items")
+    assert failed["events"][0]["attributes"]["exception.type"] == "shop.MailError"
+    [query] = [span for span in found if span["name"] == "query.sqlite SELECT"]
+    assert query["parent_id"] == failed["context"]["span_id"]
