@@ -199,7 +199,10 @@ def test_live_is_switched_off_and_on(browser: Browser, ui: Ui, greeter: Greeter)
         greeter.work("unseen")
         wait_for_row(other, known + 1)
         assert rows(window) == known
-        button.click()
+        with window.page.expect_request(
+            lambda request: "/jobs?" in request.url, timeout=25_000
+        ):  # the poll comes later
+            button.click()
         wait_for_row(window, known + 1)
 
 

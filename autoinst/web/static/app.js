@@ -110,7 +110,11 @@
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible" && again && source) update();
   });
-  button?.addEventListener("click", () => live(!source));
+  function toggle() {
+    live(!source);
+    if (source) update(); // what happened meanwhile
+  }
+  button?.addEventListener("click", toggle);
   if (!new URLSearchParams(location.search).has("before")) live(true);
   setInterval(() => {
     if (source && document.visibilityState === "visible") update();
@@ -211,7 +215,7 @@
     else if (event.key === "k") step(-1);
     else if (event.key === "/") search.focus(), search.select();
     else if (event.key === "?") keys.showModal();
-    else if (event.key === "l") live(!source);
+    else if (event.key === "l") toggle();
     else if (event.key === "g") going = true;
     else return;
     event.preventDefault();
