@@ -19,7 +19,7 @@ import pytest
 
 from autoinst.export.exposition import Family, Sample, render
 from autoinst.export.prometheus import MAX_SERIES, Prometheus
-from autoinst.export.scraping import Scraped, Textfile
+from autoinst.export.scraping import CONCURRENT, Scraped, Textfile
 from autoinst.export.settings import choose
 from autoinst.rules.figures import listen
 from autoinst.store.retention import Limits
@@ -285,7 +285,7 @@ def test_who_trickles_or_breaks_off_keeps_nobody_from_the_metrics(scraped):
         each.sendall(b"GET /metr")
     socket.create_connection(("127.0.0.1", scraped)).close()
     assert b"autoinst_jobs_total" in get(scraped)[1]
-    more = [socket.create_connection(("127.0.0.1", scraped)) for _ in range(4)]
+    more = [socket.create_connection(("127.0.0.1", scraped)) for _ in range(CONCURRENT + 4)]
     for each in more:
         each.sendall(b"GET /metr")
     eventually(lambda: any(each.recv(20, socket.MSG_DONTWAIT) for each in more if ready(each)))
