@@ -30,6 +30,7 @@ environment:
   AUTOINST_PACKS        built-in rule packs: default, none, rq, -rq, ...
   AUTOINST_GROUP        group that may read them: the home is then 2750, its files 0640 (default: nobody else may)
   AUTOINST_EXPORTERS    where the agent sends jobs: otlp (default: those of the rules file)
+  AUTOINST_STORE        ClickHouse past one machine: clickhouse://user:password@host:8123/database
   AUTOINST_AGENT=off    `run` starts no agent; `jobs` and the like read what workers recorded by themselves
   AUTOINST_ENABLED=0    `run` and the sitecustomize install nothing
   NO_COLOR              no colour on a terminal either

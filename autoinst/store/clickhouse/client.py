@@ -27,7 +27,7 @@ SECONDS = 30.0  # for an answer, where nobody set a limit
 MAX_ANSWER = 256 * 1024 * 1024  # bytes of one answer
 TOLD = 400  # characters of the server's own words
 # Error codes of ClickHouse, src/Common/ErrorCodes.cpp.
-UNKNOWN_TABLE, UNKNOWN_DATABASE, TIMEOUT_EXCEEDED = 60, 81, 159
+UNKNOWN_TABLE, UNKNOWN_DATABASE, TIMEOUT_EXCEEDED, READONLY = 60, 81, 159, 164
 UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, ACCESS_DENIED, AUTHENTICATION_FAILED = 192, 193, 194, 497, 516
 LOGIN = (UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, AUTHENTICATION_FAILED)
 _CODE = re.compile(r"Code: (\d+)[.,]")
@@ -186,7 +186,7 @@ class Client:
             text = f"user {address.user!r} and that password are not known there"
         elif code == UNKNOWN_DATABASE:
             text = f"there is no database {address.database!r}; make it: CREATE DATABASE {address.database}"
-        elif code == ACCESS_DENIED:
+        elif code in (ACCESS_DENIED, READONLY):
             text = f"user {address.user!r} may not do that: {_words(text)}"
         elif code:
             text = _words(text)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Place = tuple[int, int]  # start and id of the job that was looked at last
 
 PIECE = 2_000  # jobs read at once where all are wanted
+SPARE = 10  # keys read beyond those asked for, since some may be there in several versions
 KEYS = "start, id_high, id_low, version"
 ORDER = "ORDER BY start DESC, id_high DESC, id_low DESC"
 
@@ -72,12 +73,12 @@ def _windows(client: Client, wanted: JobFilter) -> Iterator[JobFilter]:
     if search is None or not (search.terms or search.details):
         yield wanted
         return
-    ends = client.rows("SELECT min(start) AS first, max(start) AS last, count() AS number FROM job")[0]
-    if not ends["number"]:
+    first, last = (client.one(f"SELECT start FROM job ORDER BY start{way} LIMIT 1") for way in ("", " DESC"))
+    if first is None:
         return
-    bounds = [wanted.until_ns, search.until_ns, ends["last"] + 1, wanted.before[0] + 1 if wanted.before else None]
+    bounds = [wanted.until_ns, search.until_ns, last + 1, wanted.before[0] + 1 if wanted.before else None]
     until = min(bound for bound in bounds if bound is not None)
-    since = max(ends["first"], wanted.since_ns or ends["first"], search.since_ns or ends["first"])
+    since = max(first, wanted.since_ns or first, search.since_ns or first)
     size = FIRST_WINDOW_NS
     while until > since:
         start = max(since, until - size)
@@ -87,21 +88,34 @@ def _windows(client: Client, wanted: JobFilter) -> Iterator[JobFilter]:
 
 def _matching(client: Client, wanted: JobFilter, most: int | None) -> Iterator[tuple[Row, Record]]:
     """Yield rows that fit all but the terms on details, piece after piece; `most` is how many will be asked for."""
-    piece = PIECE if most is None or (wanted.search and wanted.search.details) else min(most, PIECE)
+    piece = PIECE if most is None or (wanted.search and wanted.search.details) else min(most + SPARE, PIECE)
     while True:
         conditions = of_filter(wanted)
         if conditions is None:
             return
         where = " AND ".join(f"({condition})" for condition in conditions) or "1"
-        keys = client.rows(
-            f"SELECT {KEYS} FROM job WHERE {where} {ORDER}, version DESC LIMIT 1 BY start, id_high, id_low"
-            f" LIMIT {piece}"
-        )
+        # In the order of the table and nothing more, so that the server reads its end only.
+        found = client.rows(f"SELECT {KEYS} FROM job WHERE {where} {ORDER} LIMIT {piece}")
+        keys = newest(found)
+        if len(found) == piece and len(keys) > 1:
+            keys.pop()  # it may have more versions than have come
         for row in whole(client, keys):
             yield row, jobrows.to_record(row)
-        if len(keys) < piece:
+        if len(found) < piece:
             return
         wanted = replace(wanted, before=place_of(keys[-1]))
+
+
+def newest(keys: list[Row]) -> list[Row]:
+    """Return the last version of each key, in the same order."""
+    out: list[Row] = []
+    for key in keys:
+        if out and place_of(out[-1]) == place_of(key):
+            if key["version"] > out[-1]["version"]:
+                out[-1] = key
+        else:
+            out.append(key)
+    return out
 
 
 def whole(client: Client, keys: list[Row]) -> list[Row]:
