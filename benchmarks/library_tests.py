@@ -43,7 +43,7 @@ jobs:
 RULE = """  - module: {module}
     functions: ["**", "**.__*", "**.<lambda>"]
 """
-# rq's tests know no other address than Redis's own port, so they get a network of their own.
+# These tests know no other address than Redis's own port, so they get a network of their own.
 WITH_REDIS = """
 set -e
 ip link set lo up
@@ -64,7 +64,7 @@ class Suite(NamedTuple):
 SUITES = {
     "attrs": Suite(("attr", "attrs")),
     "click": Suite(("click",)),
-    "huey": Suite(("huey",), ("huey/tests",)),
+    "huey": Suite(("huey",), ("huey/tests",), redis=True),
     "jinja2": Suite(("jinja2",)),
     "rq": Suite(("rq",), redis=True),
 }
@@ -103,7 +103,7 @@ def sources(names: Iterable[str]) -> dict[str, Path]:
 
 def command_of(suite: Suite, python: str, path: Path) -> list[str]:
     """Return the command that runs a suite's tests and writes their outcomes to `path`."""
-    command = [python, str(CHILD), str(path), "-q", "-p", "no:cacheprovider", *suite.arguments]
+    command = [python, str(CHILD), str(path), "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", *suite.arguments]
     if not suite.redis:
         return command
     alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--user", "--map-root-user"]

@@ -238,6 +238,47 @@ def test_interpreter_pool_executor(program: Program) -> None:
     assert actions(program, worker) == ["work#job"] * 4
 
 
+FINDER = """
+import importlib.abc, importlib.machinery, importlib.util, json, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "missing":
+            raise LookupError("not by this finder")
+        if name in ("work", "other"):
+            return importlib.util.spec_from_file_location(name, name + ".py", loader=Loader())
+
+class Loader(importlib.abc.Loader):
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        exec(compile(open(module.__name__ + ".py").read(), module.__name__ + ".py", "exec"), vars(module))
+
+sys.meta_path.insert(0, Finder())
+import json.tool
+import work
+work.job()
+try:
+    import missing
+except LookupError as error:
+    tb = error.__traceback__
+    while tb.tb_next:
+        print(tb.tb_frame.f_code.co_name)
+        tb = tb.tb_next
+sys.meta_path.pop(0)
+print(type(work.__loader__), type(work.__spec__.loader), any(type(f) is Finder for f in sys.meta_path))
+import other
+print(type(other.__loader__))
+other.job()
+"""
+
+
+def test_a_finder_that_the_program_puts_first(program: Program) -> None:
+    program.write("rules.yaml", RULES + "  - {function: other.job}\n")
+    program.write("other.py", WORK)
+    assert actions(program, FINDER) == ["work#job", "other#job"]
+
+
 DEADLOCKS = {
     "a package that waits for a thread which imports its submodule": {
         "pkg/__init__.py": """

@@ -44,6 +44,7 @@ class Finder:
         self.main = "__main__"
         self._edits: Edits | None = None
         self._looking = False
+        self._first: object = self  # on `sys.meta_path`, when this was last looked at
         self.look_after = monotonic_ns() + LOOK_INTERVAL
 
     @property
@@ -124,13 +125,12 @@ class Finder:
         now = monotonic_ns()
         if self.look_after < now and not self._preparing:
             self.look(now)
-        if (
-            (self._registry is None or not self._registry.carries(name))
-            and name not in self._exact
-            and (not self._globs or not self.rules.wanted(name))
-            and (self.main_name is None or not self._is_main(name))
-            and name != RUNPY
-        ):
+        first = sys.meta_path[0] if sys.meta_path else self
+        if first is not self._first:
+            self._first = first
+            if first is not self:
+                self._watch_those_ahead()
+        if not self._wants(name):
             return None
         thread = get_ident()
         mark = (thread, name)
@@ -142,17 +142,8 @@ class Finder:
             spec = self._find(name, path, target)
         finally:
             self._busy.discard(mark)
-        if spec is not None and spec.loader is not None and not is_own(name):
-            self._preparing.add(thread)
-            try:
-                self._prepare(spec, name)
-            except Exception as error:  # the module loads as it would have
-                from autoinst.trace import faults
-
-                if not faults.absorbed(error, name):  # a time limit's, by a signal
-                    raise
-            finally:
-                self._preparing.discard(thread)
+        if spec is not None:
+            self._prepare_safely(spec, name, thread)
         return spec
 
     def patch_loaded(self, loaded: list[tuple[str, ModuleType]]) -> None:
@@ -169,6 +160,52 @@ class Finder:
 
                 for name, module in loaded:
                     modules.patch_loaded(self.registry, name, module)
+        finally:
+            self._preparing.discard(thread)
+
+    def found(self, spec: ModuleSpec, name: str) -> None:
+        """Prepare what a finder before this one has found, if a rule wants it."""
+        thread = get_ident()
+        if self._wants(name) and (thread, name) not in self._busy and thread not in self._preparing:
+            self._prepare_safely(spec, name, thread)
+
+    def _wants(self, name: str) -> bool:
+        return (
+            name in self._exact
+            or (self._globs and bool(self.rules.wanted(name)))
+            or (self.main_name is not None and self._is_main(name))
+            or name == RUNPY
+            or (self._registry is not None and self._registry.carries(name))
+        )
+
+    def _watch_those_ahead(self) -> None:
+        thread = get_ident()
+        if thread in self._preparing:
+            return
+        self._preparing.add(thread)
+        try:
+            from autoinst.hook import ahead
+
+            ahead.watch(self)
+        except Exception as error:  # what those find is then seen late
+            from autoinst.trace import faults
+
+            if not faults.absorbed(error, "finders"):
+                raise
+        finally:
+            self._preparing.discard(thread)
+
+    def _prepare_safely(self, spec: ModuleSpec, name: str, thread: int) -> None:
+        if spec.loader is None or is_own(name):
+            return
+        self._preparing.add(thread)
+        try:
+            self._prepare(spec, name)
+        except Exception as error:  # the module loads as it would have
+            from autoinst.trace import faults
+
+            if not faults.absorbed(error, name):  # a time limit's, by a signal
+                raise
         finally:
             self._preparing.discard(thread)
 
