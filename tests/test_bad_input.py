@@ -281,6 +281,50 @@ def test_a_wildcard_leaves_properties_alone(program: Program) -> None:
     assert told(jobs(program)) == ALL
 
 
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ("{subclass_of: jobs.Mailer, methods: ['*']}", ["perform", "perform", "perform"]),
+        ("{module: _thread, functions: ['*']}", None),
+        ("{module: sys, functions: ['*', '*.*']}", None),
+        ("{module: '_*', functions: ['*']}", None),
+    ],
+)
+def test_a_wildcard_that_means_what_autoinst_needs_itself_ends_no_program(
+    program: Program, rule: str, found: list[str] | None
+) -> None:
+    (program.folder / "rules.yaml").write_text(f"version: 1\njobs:\n  - {rule}\n")
+    program.write("worker.py", WORKER.replace("import jobs\n", "import jobs, json, threading\n"))
+    assert run(program) == ""
+    if found is not None:
+        assert [job["method"] for job in jobs(program) if job["class"] == "jobs.Mailer"] == found
+
+
+@pytest.mark.parametrize(
+    ("rule", "cause", "found"),
+    [
+        # A star stays within one part of the name, so what `jobs.*` means depends on what `jobs` is.
+        ("{function: 'jobs.*'}", None, ["jobs#plain"]),
+        ("{class: 'jobs.*', methods: [perform]}", None, ["jobs.Mailer#perform"]),
+        ("{function: 'jobs.*.perform'}", None, ["jobs.Mailer#perform"]),
+        ("{function: '**.perform'}", None, ["jobs.Mailer#perform"]),
+        ("{function: '*.plain'}", None, ["jobs#plain"]),
+        ("{class: 'jobs.**', methods: [perfrm]}", "matches nothing in jobs", []),
+        ("{function: 'jobs:*.perform'}", None, ["jobs.Mailer#perform"]),
+        ("{function: 'jobs:*'}", None, ["jobs#plain"]),
+    ],
+)
+def test_a_wildcard_that_could_mean_a_module_or_a_class(
+    program: Program, rule: str, cause: str | None, found: list[str]
+) -> None:
+    (program.folder / "rules.yaml").write_text(f"version: 1\njobs:\n  - {rule}\n")
+    checked = command(program, "check", "rules.yaml")
+    assert checked.status == (cause is not None), checked.text
+    assert (cause or "nothing wrong") in checked.text
+    assert run(program) == ""
+    assert sorted({action for action, _ in told(jobs(program))}) == found
+
+
 def test_values_that_cannot_be_read_are_left_out_and_told(program: Program) -> None:
     (program.folder / "rules.yaml").write_text(
         "version: 1\njobs:\n  - class: jobs.Mailer\n    methods: [perform]\n"

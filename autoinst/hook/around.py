@@ -5,10 +5,11 @@ On Python 3.11 and later that frame is in no traceback. A coroutine or generator
 
 from __future__ import annotations
 
+import _thread
 import sys
-from _thread import get_ident
 from types import FunctionType
 
+from autoinst.hook.proxies import innermost
 from autoinst.hook.trampoline import kind_of, trampoline, trim
 from autoinst.trace.exceptions import PROBE_VARIABLE
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # `warnings` and `logging` look past frames of a file called so when they look for who has called a function.
 FILE = "<frozen importlib._bootstrap>.autoinst"
 
+# What a wrapper uses before it can tell that a probe is running must not be watched itself.
+_get_ident = innermost(_thread.get_ident)
+_frame_of = innermost(sys._getframe)
 _busy: set[int] = set()  # threads that run a probe: what that calls is not the program's
 
 
@@ -81,9 +85,9 @@ def _around_call(site: NativeSite) -> Callable[..., Any]:
     busy = _busy
 
     def call(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        thread = get_ident()
+        thread = _get_ident()
         step: Any = site.step
-        if step is None or thread in busy or (sys._getframe(1).f_code.co_filename is FILE and _part_of_another()):
+        if step is None or thread in busy or (_frame_of(1).f_code.co_filename is FILE and _part_of_another()):
             return wrapped(*args, **kwargs)
         __autoinst_t = None
         try:
@@ -115,7 +119,7 @@ def _around_call(site: NativeSite) -> Callable[..., Any]:
 
 def _part_of_another() -> bool:
     """Return whether C code inside a recorded call has made this one: `Connection.execute` its cursor's, on 3.10."""
-    return sys._getframe(2).f_locals.get(PROBE_VARIABLE) is not None
+    return _frame_of(2).f_locals.get(PROBE_VARIABLE) is not None
 
 
 async def _await(call: Any, instance: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG001 - the probe reads it

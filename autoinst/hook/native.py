@@ -12,8 +12,8 @@ from types import ClassMethodDescriptorType, CodeType
 from autoinst.hook import place as places
 from autoinst.hook.around import Several, Step, around
 from autoinst.hook.live import C_FUNCTIONS
-from autoinst.hook.proxies import is_wrapper, wrapper_class
-from autoinst.hook.target import Site
+from autoinst.hook.proxies import innermost, is_wrapper, wrapper_class
+from autoinst.hook.target import Site, derived
 from autoinst.hook.trampoline import Parameters, kind_of
 from autoinst.rules.safe import has_slot
 from autoinst.trace.context import class_module, class_name, class_qualname
@@ -127,7 +127,9 @@ def patch(registry: Registry, wanted: list[tuple[RuleState, str]], module: Modul
     together: dict[tuple[int, str], tuple[Place, list[tuple[RuleState, str]]]] = {}
     for state, qualname in wanted:
         place = places.find(module, qualname)
-        if place is None:
+        base = state.rule.subclass_of
+        # Only a class that is there already can be derived from it: C code makes no others.
+        if place is None or (base is not None and not (place.in_class and derived(place.kind, base))):
             continue
         problem = unfit(place)
         if problem is None:
@@ -159,13 +161,6 @@ def unfit(place: Place) -> str | None:
     if has_slot(kind, "__getattr__"):
         return f"is a {class_name(kind)} that answers for another object: name that"
     return None
-
-
-def innermost(value: Any) -> Any:
-    """Return what is inside autoinst's wrappers."""
-    while is_wrapper(value):
-        value = value.__wrapped__
-    return value
 
 
 def _wrap(registry: Registry, place: Place, name: str, qualnames: list[str]) -> None:

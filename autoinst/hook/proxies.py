@@ -34,6 +34,13 @@ def is_wrapper(value: Any) -> bool:
     return _made is not None and issubclass(type(value), _made)
 
 
+def innermost(value: Any) -> Any:
+    """Return what is inside autoinst's wrappers."""
+    while is_wrapper(value):
+        value = value.__wrapped__
+    return value
+
+
 def _make(wrapt: Any) -> type[Any]:
     class Bound(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
         """A method of a wrapper; it pickles as the method inside."""

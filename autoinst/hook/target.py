@@ -93,12 +93,12 @@ class Target:
 
     def is_instance(self, values: tuple[Any, ...]) -> bool:
         """Return whether a call is one of those meant, by the class of its `self` or `cls`."""
-        if self.base and not (self.reads_self and all(_derived(values[0], base) for base in self.base)):
+        if self.base and not (self.reads_self and all(derived(values[0], base) for base in self.base)):
             return False
         return not any(target.is_instance(values) for target in self.earlier)
 
 
-def _derived(first: Any, path: str) -> bool:
+def derived(first: Any, path: str) -> bool:
     """Return whether `first` is of a class, or is one, that is derived from the one at `path` (a.b.C or a.b:C)."""
     bases = class_mro(first if issubclass(type(first), type) else type(first)) or ()
     dotted = path.replace(":", ".")
