@@ -52,8 +52,9 @@ kill: $(READY) ## Kill processes, damage files and flood the spool on every Pyth
 	$(BIN)/python scripts/pythons.py fetch 3.14 3.15
 	$(BIN)/python scripts/kill.py
 
-transparency: $(READY) ## Compare programs with and without autoinst, CPython's own tests on every Python found among them
+transparency: $(READY) ## Compare programs with and without autoinst: our battery, libraries' own tests, CPython's own on every Python found (hours)
 	$(BIN)/python -m pytest tests/test_sitecustomize.py tests/test_run.py tests/test_transparency.py
+	$(BIN)/python benchmarks/library_tests.py
 	$(BIN)/python benchmarks/cpython_tests.py --fetch
 
 single-file: $(READY) ## Make dist/autoinst.pyz, which runs where nothing can be installed

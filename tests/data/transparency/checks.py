@@ -218,12 +218,15 @@ def lifetimes():
     yield "__del__", s.Deleted.log
     gc.enable()
     gc.collect()
-    before = len(gc.get_objects())
-    for _ in range(50):
-        s.make_counter(1)(2)
-        list(s.count(2))
-    gc.collect()
-    yield "objects left", len(gc.get_objects()) - before < 40
+    left = []
+    for _ in range(3):  # what is made once, such as what a look at the rules files needs, is no leak
+        before = len(gc.get_objects())
+        for _ in range(50):
+            s.make_counter(1)(2)
+            list(s.count(2))
+        gc.collect()
+        left.append(len(gc.get_objects()) - before)
+    yield "objects left", min(left) < 40
 
 
 def exceptions():
