@@ -1,0 +1,76 @@
+"""The built-in schedule pack with a loop of the program's own, as schedule's documentation has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.tested import Library
+from tests.workers import Worker, check_records, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.once
+
+LOOP = """
+import os, signal, time
+import schedule
+from notes import note
+
+def add(name, b=0):
+    note(name)
+    return schedule.CancelJob
+
+def fail(name):
+    note(name)
+    schedule.clear(name)
+    raise ValueError("bad")
+
+def die(name):
+    note(name)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+schedule.every(1).seconds.do(add, "add", b=2)
+schedule.every(1).seconds.do(fail, "fail").tag("fail")
+while schedule.get_jobs():
+    try:
+        schedule.run_pending()
+    except ValueError:
+        pass
+    time.sleep(0.02)
+schedule.every(1).seconds.do(die, "die")
+while True:
+    schedule.run_pending()
+    time.sleep(0.02)
+"""
+
+
+def job(name: str, **fields: Any) -> dict[str, Any]:
+    """Return the whole record of a run, of which schedule knows neither queue nor id, nor which it is."""
+    given = {"args": [name], "job_id": None, "attempts": None, "queue": None}
+    return run("schedule", name, f"__main__.{name}") | given | fields
+
+
+EXPECTED = {
+    "add": [job("add", kwargs={"b": 2})],
+    "fail": [job("fail", status="error", exception=("ValueError", "bad", [], "fail"))],
+    "die": [job("die", status="killed", killed=True)],
+}
+LIBRARY = Library(
+    "schedule",
+    pack="schedule",
+    distribution="schedule",
+    environment="queues",
+    runs="a loop of the program's own",
+    expected=EXPECTED,
+    missing="Jobs are run by the clock: there is no queue, no id and no count of runs; they wait from when they were due.",
+)
+
+
+def test_every_run_is_recorded_once(tmp_path: Path) -> None:
+    worker = Worker(tmp_path / "program", "queues", {"loop.py": LOOP}, {})
+    worker.start("python", "loop.py")
+    worker.stop_after(list(EXPECTED))
+    check_records(worker, EXPECTED, key="args")
