@@ -74,12 +74,11 @@ def pyres(name: str, function: str, **fields: Any) -> dict[str, Any]:
     return run("pyres", name, f"shop.{function}.perform") | given | fields
 
 
+BAD = ("ValueError", "bad", [("KeyError", "'key'")], "perform")
 SENT = {"name": "enqueue.pyres", "title": "shop.Add", "body": None, "parent": None}
 EXPECTED = {
     "add": [pyres("add", "Add", args=["add", 2])],
-    "fail": [
-        pyres("fail", "Fail", status="error", exception=("ValueError", "bad", [("KeyError", "'key'")], "perform"))
-    ],
+    "fail": [pyres("fail", "Fail", status="error", exception=BAD)],
     "order": [pyres("order", "Order", events=[SENT])],
     "child": [pyres("child", "Add")],
     "die": [pyres("die", "Die", status="killed", killed=True)],
@@ -93,7 +92,7 @@ LIBRARY = Library(
     runs="Redis, jobs of pyres' own and payloads as Resque pushes them",
     expected=EXPECTED,
     missing=(
-        "Resque's payloads have a class and arguments alone: pyres adds the time a job was put on its queue; there is no "
+        "Resque's payloads have a class and arguments: pyres adds the time a job was put on its queue; there is no "
         "id, no count of runs and no place for a trace."
     ),
 )

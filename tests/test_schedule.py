@@ -65,7 +65,7 @@ LIBRARY = Library(
     environment="queues",
     runs="a loop of the program's own",
     expected=EXPECTED,
-    missing="Jobs are run by the clock: there is no queue, no id and no count of runs; they wait from when they were due.",
+    missing="There is no queue, no id and no count of runs; a job waits from when it was due.",
 )
 
 
