@@ -42,6 +42,9 @@ def percentile(histogram: Histogram, share: float) -> float | None:
 
 def add(into: Histogram, other: Histogram) -> None:
     """Add the counts of `other` to `into`."""
+    if not into:
+        into.update(other)
+        return
     for number, count in other.items():
         into[number] = into.get(number, 0) + count
 
