@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pythons
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".venvs"
 LOCKS = ROOT / "requirements" / "libraries"
 READY = ".ready"
+PYTHONS = {"django6": "3.12"}  # environments whose libraries need a newer Python than the tests'
 GROUP = re.compile(r"^library-([a-z0-9-]+) = \[", re.MULTILINE)
 
 
@@ -74,7 +77,21 @@ def alone(folder: Path) -> Iterator[None]:
 
 def library(name: str) -> Path:
     """Return the Python of library environment `name`; see `prepare`."""
-    return prepare(VENVS / name, lock_of(name), sys.executable)
+    return prepare(VENVS / name, lock_of(name), interpreter_of(name))
+
+
+def interpreter_of(name: str) -> str:
+    """Return the path of the Python for environment `name`: this one, unless it is too old for what goes there.
+
+    Raises CalledProcessError where there is none.
+    """
+    version = PYTHONS.get(name)
+    if version is None or sys.version_info[:2] >= tuple(int(part) for part in version.split(".")):
+        return sys.executable
+    found = pythons.find(version)
+    if found is None:
+        raise subprocess.CalledProcessError(1, "find", stderr=f"Python {version} is not found")
+    return found
 
 
 def made(name: str) -> bool:

@@ -19,7 +19,6 @@ GROUPS = ("test", "dev")
 OPTIONS = (
     "--quiet",
     "--universal",
-    "--python-version=3.10",
     "--generate-hashes",
     "--no-emit-index-url",
     "--no-annotate",
@@ -39,7 +38,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         uv = shutil.which("uv") or install_uv(Path(folder))
         for group, lock in wanted.items():
-            command = [uv, "pip", "compile", *OPTIONS, "--upgrade", "--group", group, "-o", str(lock)]
+            python = environments.PYTHONS.get(group.removeprefix("library-"), "3.10")
+            options = (*OPTIONS, f"--python-version={python}", "--upgrade", "--group", group, "-o", str(lock))
+            command = [uv, "pip", "compile", *options]
             if group in GROUPS:  # their environments have autoinst without its dependencies; the libraries' name them
                 command.append("pyproject.toml")
             subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)

@@ -158,3 +158,37 @@ def test_check_looks_for_the_function(tmp_path: Path) -> None:
     program.write("rules.yaml", RULES.replace("numbers", "nubers"))
     (problem,) = check_files([str(rules)], [str(tmp_path)], "none")
     assert "no function 'nubers'" in str(problem)
+
+
+def test_variables_that_are_deleted(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write(
+        "loop.py",
+        """
+        def work(jobs):
+            job = None
+            while jobs:
+                again = jobs
+                item = jobs.pop()
+                item()
+                try:
+                    item()
+                finally:
+                    del item, job
+                job = None
+            else:
+                del again
+        """,
+    )
+    program.write("worker.py", "import loop\nloop.work([print, print])\n")
+    found: dict[str, int] = {}
+    for name in ("item", "jobs", "job", "again"):
+        program.write(
+            "rules.yaml",
+            f"version: 1\njobs: [{{function: loop.work.<calls>.item, payload: {{args: '${{len({name})}}'}}}}]\n",
+        )
+        result = program.run("worker.py", AUTOINST_PACKS="none")
+        assert (result.status, result.stderr) == (0, "")
+        found[name] = len(result.records) - sum(found.values())
+    # `job` is not there in the second call of `item`, nor may it be in the first, for all that is seen.
+    assert found == {"item": 4, "jobs": 4, "job": 0, "again": 4}

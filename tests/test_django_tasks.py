@@ -213,5 +213,5 @@ def test_the_rq_backends_tasks_are_jobs_of_rq(redis: Redis, tmp_path: Path) -> N
     ids = send(worker, "rq", "add", "fail", "later")
     worker.start("django-admin", "rqworker", "mail", "--job-class", "django_tasks_rq.Job", "--with-scheduler")
     worker.stop_after(ids.values())
-    rq = {"name": "perform_job.rq", "rule": "rq.yaml", "tags": {"retries_left": None}}
+    rq = {"name": "perform_job.rq", "rule": "rq.yaml", "tags": {}, "parent_span_id": True}
     check(worker, ids, **rq)

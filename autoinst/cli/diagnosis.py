@@ -26,6 +26,7 @@ from autoinst.errors import AutoinstError
 from autoinst.record import rfc3339
 from autoinst.rules import packs as pack_files
 from autoinst.rules.load import load_files
+from autoinst.rules.requires import PYTHON
 from autoinst.spool.room import FULL_NAME
 from autoinst.store.statuses import RECENT_PROCESSES, process_facts, rule_statuses
 
@@ -172,9 +173,9 @@ def rules_facts(config: Config, rules: RuleSet, loader: Loader, attention: list[
     wanted = {rule.pack: rule.requires for rule in rules.rules if rule.pack}
     on = rules.settings.get("packs", ())
     packs = [
-        {"name": name, "on": name in on, "library": library, "version": installed(library)}
+        {"name": name, "on": name in on, "library": library, "version": library and installed(library)}
         for name in dict.fromkeys((*pack_files.builtin_packs(), *on))
-        for library in (wanted.get(name) or {name: ""})
+        for library in (wanted.get(name) or (None,))  # of a pack that is off, it is not known
     ]
     return {
         "files": list(config.rules),
@@ -187,8 +188,11 @@ def rules_facts(config: Config, rules: RuleSet, loader: Loader, attention: list[
 
 
 def installed(library: str) -> str | None:
-    """Return the version of an installed library, None where it is not installed."""
+    """Return the version of an installed library, or of `python`, None where it is not installed."""
     import importlib_metadata
+
+    if library == PYTHON:
+        return platform.python_version()
 
     try:
         return importlib_metadata.version(library)

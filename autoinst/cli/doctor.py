@@ -95,10 +95,11 @@ def print_rules(out: Output, found: dict[str, Any]) -> None:
         out.line(f"{' ' * LABEL_WIDTH} {out.style(place, 'yellow')}: {problem['message']}{hint}")
     for pack in rules["packs"]:
         state = "on" if pack["on"] else "off"
-        version = (
-            f"{pack['library']} {pack['version']}" if pack["version"] else f"{pack['library']} is not installed here"
-        )
-        fact(out, "pack", f"{pack['name']}: {state}, {version}")
+        if pack["version"]:
+            state += f", {pack['library']} {pack['version']}"
+        elif pack["library"]:
+            state += f", {pack['library']} is not installed here"
+        fact(out, "pack", f"{pack['name']}: {state}")
     if found["rule_statuses"]:
         out.line()
         rows = [

@@ -22,8 +22,8 @@ def edit_calls(function: Any, wanted: Wanted) -> None:
     """Put each simple statement of `function` that has the call `wanted` inside `with`; raises NotInlined."""
     parameters = function.args
     given = [*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs, parameters.vararg, parameters.kwarg]
-    editor = _Calls(wanted, _unset(function.body))
-    editor.block(function.body, {parameter.arg for parameter in given if parameter is not None} - editor.unset)
+    editor = _Calls(wanted)
+    editor.block(function.body, {parameter.arg for parameter in given if parameter is not None})
     if not editor.found:
         raise NotInlined(f"it does not call {editor.callee}")
 
@@ -31,10 +31,9 @@ def edit_calls(function: Any, wanted: Wanted) -> None:
 class _Calls:
     """Walks through a function's statements; what is sure to be set there comes along as names."""
 
-    def __init__(self, wanted: Wanted, unset: set[str]) -> None:
+    def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self.callee = wanted.callee
-        self.unset = unset
         self.found = False
 
     def block(self, statements: list[Any], bound: set[str]) -> None:
@@ -45,12 +44,14 @@ class _Calls:
             if isinstance(statement, SIMPLE):
                 if self._calls(statement):
                     statements[i] = self._within(statement, bound)
-                bound |= _targets(statement) - self.unset
+                bound |= _targets(statement)
+                bound -= _unset(statement)
                 continue
             bodies = bodies_of(statement)
             if self._calls(statement, bodies):
                 raise NotInlined(f"{self.callee} is called in the head of `{type(statement).__name__.lower()}`")
-            inside = bound | (_targets(statement) - self.unset)
+            bound -= _unset(statement)  # a loop comes back to its start, and a handler does after all or nothing
+            inside = bound | _targets(statement)
             for body in bodies:
                 self.block(body, set(inside if body is getattr(statement, "body", None) else bound))
 
@@ -67,7 +68,7 @@ class _Calls:
     def _within(self, statement: Any, bound: set[str]) -> Any:
         if contains(statement, (_ast.Yield, _ast.YieldFrom)):
             raise NotInlined(f"the statement that calls {self.callee} yields")
-        known = bound if contains(statement, SOMETIMES) else bound | (_reads(statement) - self.unset)
+        known = bound if contains(statement, SOMETIMES) else bound | _reads(statement)
         place = {"lineno": statement.lineno, "end_lineno": statement.lineno, "col_offset": -1, "end_col_offset": -1}
         items = []
         for i, names in enumerate(self.wanted.names):
