@@ -20,7 +20,9 @@ SETTINGS = """
 import os
 SECRET_KEY = "x"
 USE_TZ = True
-INSTALLED_APPS = ["django_tasks", "django_tasks_db", "django_rq"]
+INSTALLED_APPS = ["django_tasks_db", "django_rq"]
+if os.environ["IMMEDIATE"].startswith("django_tasks"):
+    INSTALLED_APPS.append("django_tasks")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}
 if os.environ["DATABASE_PORT"]:
@@ -111,7 +113,10 @@ for name in names:
 """
 
 ALL = ("add", "add_async", "fail", "unkept", "leave", "outer", "later")
-ENVIRONMENTS = {"databases": "django_tasks.backends.immediate.ImmediateBackend"}
+ENVIRONMENTS = {
+    "databases": "django_tasks.backends.immediate.ImmediateBackend",
+    "django6": "django.tasks.backends.immediate.ImmediateBackend",
+}
 BAD = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
 UNKEPT = "TypeError"  # its message and place are those of what keeps the result
 
@@ -180,12 +185,15 @@ def check(worker: Worker, ids: dict[str, str], **fields: Any) -> None:
         (record,) = found.pop(job)
         if task == "unkept":
             record["exception"] = record["exception"][0]
+        for event in record["events"]:
+            event["title"] = event["title"].replace("django.tasks", "django_tasks")
         assert record == expected(task, job, **fields), worker.output
     assert not found
 
 
-@pytest.mark.parametrize("library", ENVIRONMENTS)
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize(
+    ("library", "database"), [("databases", "sqlite"), ("databases", "postgres"), ("django6", "sqlite")]
+)
 def test_the_workers_of_the_database(
     tmp_path: Path, request: pytest.FixtureRequest, library: str, database: str
 ) -> None:

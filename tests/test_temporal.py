@@ -1,0 +1,113 @@
+"""The built-in Temporal pack with Temporal's development server and a real worker: every attempt is recorded once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.libraries import program_of
+from tests.servers import Server
+from tests.workers import Worker, run, whole
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+pytestmark = [pytest.mark.service, pytest.mark.once]
+
+
+class Temporal(Server):
+    """Temporal's server for development, with all it keeps in memory."""
+
+    package = "temporal"
+    start_seconds = 90.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.program = program_of("frameworks", "temporal")
+
+    def start(self, program: str, folder: Path) -> None:
+        """Start it without its web pages."""
+        options = ["--headless", "--ip", "127.0.0.1", "--port", str(self.port), "--log-level", "error"]
+        self.spawn(program, "server", "start-dev", *options)
+
+    def answers(self, connection: socket.socket) -> bool:
+        """Begin HTTP/2: it answers with its settings."""
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        return len(connection.recv(9)) == 9
+
+
+SHOP = """
+import asyncio, os, signal, sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
+from temporalio.worker import Worker
+from notes import note
+
+@activity.defn
+def add(a, b):
+    note("add")
+    return a + b
+
+@activity.defn(name="a-name")
+async def later(n):
+    note("later")
+    return n
+
+@activity.defn
+def flaky():
+    if note("flaky") == 1:
+        raise RuntimeError("try again")
+
+@activity.defn
+def die():
+    note("die")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@workflow.defn(sandboxed=False)
+class All:
+    @workflow.run
+    async def run(self):
+        retry = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attempts=2)
+        options = {"start_to_close_timeout": timedelta(minutes=1), "retry_policy": retry}
+        await workflow.execute_activity("add", args=[1, 2], **options)
+        await workflow.execute_activity("a-name", args=[3], **options)
+        await workflow.execute_activity("flaky", **options)
+        await workflow.execute_activity("die", **options)
+
+async def main():
+    client = await Client.connect(os.environ["ADDRESS"])
+    await client.start_workflow("All", id="all", task_queue="mail")
+    with ThreadPoolExecutor(2) as pool:
+        await Worker(client, task_queue="mail", workflows=[All], activities=[add, later, flaky, die],
+                     activity_executor=pool).run()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def job(number: int, function: str, **fields: Any) -> dict[str, Any]:
+    tags = {"activity": function, "workflow": "All"}
+    return run("temporal", f"all/{number}", f"__main__.{function}", **{"kwargs": None, "tags": tags, **fields})
+
+
+def test_every_attempt_of_every_activity(tmp_path: Path) -> None:
+    with Temporal() as server:
+        variables = {"ADDRESS": f"127.0.0.1:{server.port}"}
+        worker = Worker(tmp_path / "program", "frameworks", {"shop.py": SHOP}, variables)
+        worker.start("python", "shop.py")
+        status = worker.stop_after(["add", "later", "flaky", "flaky", "die"], by=None)
+        assert status == -signal.SIGKILL, worker.output
+        assert [whole(record) for records in worker.records().values() for record in records] == [
+            job(1, "add", args=[1, 2]),
+            job(2, "later", args=[3], tags={"activity": "a-name", "workflow": "All"}),
+            job(3, "flaky", status="error", exception=("RuntimeError", "try again", [], "flaky")),
+            job(3, "flaky", attempts=2),
+            job(4, "die", status="killed", killed=True),
+        ]
