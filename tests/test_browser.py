@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -242,6 +242,26 @@ def test_by_keyboard_alone(browser: Browser, ui: Ui) -> None:
         page.goto(link)
         assert page.evaluate("[...document.querySelectorAll('tbody tr')].map(row => row.id)") == shown
         assert page.get_by_label("Search jobs").input_value().split() == ["status:error", "queue:payments"]
+
+
+def test_charts_tell_what_is_pointed_at_and_zoom_where_they_are_dragged_over(browser: Browser, ui: Ui) -> None:
+    with tab(browser, ui.address) as window:
+        page = window.page
+        page.goto("/?range=6h")
+        box = page.locator("#throughput .plot > svg").first.bounding_box()
+        assert box is not None
+        middle = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + box["width"] * 0.9, middle)
+        page.locator("#tip:not([hidden])").wait_for()
+        assert "jobs" in page.locator("#tip").inner_text()
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.98, middle)
+        page.mouse.up()
+        page.wait_for_url("**from=*")
+        begin, end = (parse_qs(urlsplit(page.url).query)[name][0] for name in ("from", "to"))
+        assert begin < end
+        assert "range" not in page.url
+        assert page.locator("details.other summary").get_attribute("aria-current") == "true"
 
 
 def test_without_scripts(browser: Browser, ui: Ui) -> None:

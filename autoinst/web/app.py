@@ -91,6 +91,7 @@ class Site:
 
     def _answer(self, make: Make, kind: str, request: Request) -> Response:
         self.source.touch()
+        version = self.source.version  # before the store is read: what changes meanwhile is asked for anew
         query = {name[:40]: value[:MAX_VALUE] for name, value in request.query_params.items()}
         path = request.url.path.removesuffix(f".{kind}")
         try:
@@ -99,7 +100,7 @@ class Site:
                 with store.limited(QUERY_SECONDS):
                     window = windows.of(query, now, store.first())
                     flying = self.source.flying
-                    ctx = Context(store, self.config, query, path, now, window, flying, self.source.frozen)
+                    ctx = Context(store, self.config, query, path, now, window, flying, self.source.frozen, version)
                     try:
                         page = make(ctx, **request.path_params)
                     except PageError as error:

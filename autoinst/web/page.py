@@ -39,6 +39,7 @@ class Context:
     window: Window
     flying: Sequence[Record] = ()
     frozen: bool = False
+    version: int = 0
 
     def get(self, name: str, most: int = 500) -> str:
         """Return a parameter of the address, at most `most` characters of it."""

@@ -96,13 +96,10 @@
     source = null;
     if (!on) return;
     source = new EventSource("/live");
-    let seen = null;
     source.addEventListener("hello", (event) => {
-      if (seen !== null && seen !== event.data) update();
-      seen = event.data;
+      if (event.data !== main.dataset.version) update();
     });
-    source.addEventListener("change", (event) => {
-      seen = event.data;
+    source.addEventListener("change", () => {
       if (document.visibilityState === "visible") update();
       else again = true;
     });
@@ -130,13 +127,15 @@
   let from = null;
 
   function textOf(target) {
-    const shape = target.closest("g, rect");
-    const title = shape && [...shape.children].find((child) => child.nodeName === "title");
-    if (title) {
-      texts.set(shape, title.textContent);
-      title.remove(); // the browser would show it once more, later
+    for (let shape = target; shape.nodeName !== "svg"; shape = shape.parentNode) {
+      const title = [...shape.children].find((child) => child.nodeName === "title");
+      if (title) {
+        texts.set(shape, title.textContent);
+        title.remove(); // the browser would show it once more, later
+      }
+      if (texts.has(shape)) return texts.get(shape);
     }
-    return shape && texts.get(shape);
+    return "";
   }
 
   function place(event, text) {
