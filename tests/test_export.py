@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from autoinst.cli import export
 from autoinst.cli import main as cli
 from autoinst.config import make_private
 from autoinst.record import CSV_COLUMNS, ExceptionInfo, Record
@@ -73,15 +72,3 @@ def test_nothing_recorded_is_an_empty_export(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("AUTOINST_HOME", str(tmp_path / "none"))
     assert cli.main(["export", "--format", "csv"]) == 0
     assert capsys.readouterr() == (",".join(CSV_COLUMNS) + "\n", "")
-
-
-def test_progress_is_shown_on_a_terminal_only(monkeypatch, capsys):
-    records = [job(number) for number in range(4)]
-    assert list(export.progress(iter(records), 4)) == records
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(export, "PROGRESS_SECONDS", -1)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert list(export.progress(iter(records), 4)) == records
-    err = capsys.readouterr().err
-    assert f"\r[{'#' * 15}{'.' * 15}] 2 jobs " in err
-    assert err.endswith("4 jobs\n")

@@ -15,6 +15,7 @@ from autoinst.agent.lead import POLL_SECONDS, leader
 from autoinst.agent.limits import limits
 from autoinst.agent.sharing import open_home
 from autoinst.cli.output import message
+from autoinst.cli.progress import busy
 from autoinst.config import from_environ
 from autoinst.export.choice import anything
 from autoinst.rules.cache import load_cached
@@ -65,7 +66,8 @@ def export(config: Config) -> int:
     quiet = logging.getLogger("autoinst.export")
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
-    lines, well = run_once(config, os.environ, quiet)
+    with busy("sending"):
+        lines, well = run_once(config, os.environ, quiet)
     for line in lines:
         message(line)
     return 0 if well else 1
@@ -73,7 +75,8 @@ def export(config: Config) -> int:
 
 def drain_and_forget(drain: Drain) -> None:
     """Store all there is and remove what is beyond the limits."""
-    counts = drain.run_dry()
+    with busy("storing what workers recorded"):
+        counts = drain.run_dry()
     killed = f", {counts.killed} of them killed" if counts.killed else ""
     message(f"{counts.stored} job(s) stored{killed}")
     settings = load_cached(from_environ()).settings
@@ -81,7 +84,8 @@ def drain_and_forget(drain: Drain) -> None:
     kept, problems = limits(os.environ, settings)
     for problem in problems:
         message(problem)
-    forgotten = drain.forget(kept)
+    with busy("removing what is beyond the limits"):
+        forgotten = drain.forget(kept)
     if forgotten.jobs:
         message(f"{forgotten.jobs} job(s) beyond the limits removed")
 

@@ -277,7 +277,9 @@ def add_completion(commands: Any) -> None:
 
 def add_show(commands: Any) -> None:
     """Add `show`."""
-    parser = add(commands, "show", "show one job: its events on a time line, its backtrace", SHOW_EPILOG)
+    parser = add(
+        commands, "show", "show one job: its events on a time line, its backtrace [env: AUTOINST_HOME]", SHOW_EPILOG
+    )
     parser.add_argument("id", metavar="ID", help="its ID in `autoinst jobs`, its whole id or the library's own job id")
     parser.add_argument("--full", action="store_true", help="also the frames of libraries, and long values whole")
     add_json(parser, "the job as a JSON object")
@@ -321,7 +323,10 @@ def add_explain(commands: Any) -> None:
 def add_doctor(commands: Any) -> None:
     """Add `doctor`."""
     parser = add(
-        commands, "doctor", "say where things are, which rules are in force and what they matched", DOCTOR_EPILOG
+        commands,
+        "doctor",
+        "say where things are, which rules are in force and what they matched [env: AUTOINST_*]",
+        DOCTOR_EPILOG,
     )
     add_json(parser, "one JSON object")
 
