@@ -77,6 +77,12 @@ def order(name):
     add.send("child", b=1)
 
 @dramatiq.actor(queue_name="mail")
+def orphan(name):
+    note(name)
+    while not os.path.exists("gone"):
+        time.sleep(0.02)
+
+@dramatiq.actor(queue_name="mail")
 def die(name):
     note(name)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -165,6 +171,7 @@ LIBRARY = Library(
     environment="queues",
     runs="Redis and RabbitMQ, threads and async actors",
     expected=EXPECTED | DEADLY,
+    missing="A run lasts until its message is acknowledged: where the broker has gone, until the process ends.",
 )
 
 
@@ -201,3 +208,16 @@ def test_odd_messages_and_a_killed_process(redis: Redis, tmp_path: Path) -> None
     worker.start("dramatiq", "shop", "--processes", "1", "--threads", "1")
     worker.stop_after(["big", "die"])
     check_records(worker, DEADLY, key="args")
+
+
+def test_a_broker_that_vanishes_while_a_job_runs(tmp_path: Path) -> None:
+    with Redis() as server:
+        files = {"shop.py": ACTORS, "send.py": SEND}
+        worker = Worker(tmp_path / "program", "queues", files, {"BROKER": server.url})
+        worker.call("python", "send.py", "orphan")
+        worker.start("dramatiq", "shop", "--processes", "1", "--threads", "1", "--worker-shutdown-timeout", "1000")
+        worker.wait_for(["orphan"])
+    worker.program.write("gone", "")
+    worker.stop_after(["orphan"])
+    # Dramatiq tries to acknowledge the message until its process ends, and would process it again.
+    check_records(worker, {"orphan": [dramatiq("orphan", "shop.orphan", status="killed", killed=True)]}, key="args")
