@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.tested import Library
 from tests.workers import Worker, run, whole
 
 if TYPE_CHECKING:
@@ -139,3 +140,14 @@ def test_every_run_by_every_executor(tmp_path: Path, kind: str) -> None:
     found = {name: [whole(record) for record in records] for name, records in worker.records().items()}
     assert {name: found.pop(name, None) for name in expected} == expected, worker.output
     assert not found
+
+
+LIBRARY = Library(
+    "APScheduler",
+    "apscheduler",
+    "apscheduler",
+    "databases",
+    "executors of threads, processes and asyncio",
+    JOBS | ASYNC | DIE,
+    missing="The queue is the executor's name; runs are not counted. Version 4 has no release yet.",
+)

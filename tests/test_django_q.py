@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.servers import Redis
+from tests.tested import Library
 from tests.workers import Worker, run, whole
 
 if TYPE_CHECKING:
@@ -165,3 +166,14 @@ def test_a_task_that_runs_where_it_is_put_on_the_queue(tmp_path: Path) -> None:
     job = worker.call("python", "now.py").split()[-1]
     (record,) = worker.records()[job]
     assert whole(record) == expected("add", job, kwargs={}, tags={"task": "add"}, queue=None)
+
+
+LIBRARY = Library(
+    "Django Q2",
+    "django-q2",
+    "django-q2",
+    "databases",
+    "Redis and the database",
+    {name: [expected(name, name)] for name in KNOWN},
+    missing="A task that was not acknowledged in time is run again, which is not counted.",
+)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.servers import Postgres, Redis
+from tests.tested import Library
 from tests.workers import Worker, run, whole
 
 if TYPE_CHECKING:
@@ -223,3 +224,14 @@ def test_the_rq_backends_tasks_are_jobs_of_rq(redis: Redis, tmp_path: Path) -> N
     worker.stop_after(ids.values())
     rq = {"name": "perform_job.rq", "rule": "rq.yaml", "tags": {}, "parent_span_id": True}
     check(worker, ids, **rq)
+
+
+LIBRARY = Library(
+    "django-tasks, Django 6's tasks",
+    "django-tasks",
+    "django-tasks-db",
+    "django6",
+    "SQLite and PostgreSQL, the immediate backend and, by the pack `rq`, that of RQ",
+    {task: [expected(task, task)] for task in (*ALL, "die")},
+    missing="These backends run a task once.",
+)

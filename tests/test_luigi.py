@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.tested import Library
 from tests.workers import Worker, run, whole
 
 if TYPE_CHECKING:
@@ -137,3 +138,14 @@ def test_a_task_with_requirements_found_on_the_way_runs_twice(tmp_path: Path) ->
     worker.call("luigi", "--module", "shop", "Dynamic", "--local-scheduler")
     found = [(record["class"], record["status"]) for records in worker.records().values() for record in records]
     assert sorted(found) == [("shop.Add", "ok"), ("shop.Dynamic", "ok"), ("shop.Dynamic", "ok")]
+
+
+LIBRARY = Library(
+    "Luigi",
+    "luigi",
+    "luigi",
+    "databases",
+    "its own scheduler, tasks in the worker and in processes",
+    EXPECTED | DIE,
+    missing="A worker knows no queue and does not count runs.",
+)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.tested import Library
 from tests.workers import Worker, run, whole
 
 if TYPE_CHECKING:
@@ -61,6 +62,22 @@ def job(function: str, kind: str = "flow", **fields: Any) -> dict[str, Any]:
     )
 
 
+INSIDE = {
+    "name": "perform_job.prefect",
+    "title": "prefect.task_engine#call_with_parameters",
+    "body": None,
+    "parent": None,
+}
+EXPECTED = [
+    job("add", kwargs={"a": 1, "b": 2}, events=[INSIDE]),
+    job("flaky", status="error", exception=("RuntimeError", "try again", [], "flaky")),
+    job("flaky", attempts=2),
+    job("later", kwargs={"n": 3}),
+    job("part", "task", kwargs={"n": 7}),
+    job("die", status="killed", killed=True),
+]
+
+
 def test_every_run_of_flows_and_of_tasks_outside_of_them(tmp_path: Path) -> None:
     variables = {
         "PREFECT_HOME": str(tmp_path / "prefect"),
@@ -77,13 +94,17 @@ def test_every_run_of_flows_and_of_tasks_outside_of_them(tmp_path: Path) -> None
             ids.append(record.pop("job_id"))
             assert record["tags"].pop("run")
             found.append({**record, "job_id": ""})
-    inside = {"name": "perform_job.prefect", "title": "prefect.task_engine#call_with_parameters"}
-    assert found == [
-        job("add", kwargs={"a": 1, "b": 2}, events=[{**inside, "body": None, "parent": None}]),
-        job("flaky", status="error", exception=("RuntimeError", "try again", [], "flaky")),
-        job("flaky", attempts=2),
-        job("later", kwargs={"n": 3}),
-        job("part", "task", kwargs={"n": 7}),
-        job("die", status="killed", killed=True),
-    ]
+    assert found == EXPECTED
     assert len(set(ids)) == 5
+
+
+LIBRARY = Library(
+    "Prefect",
+    "prefect",
+    "prefect",
+    "frameworks",
+    "the temporary server, flows and tasks, plain and async",
+    {"flow": EXPECTED},
+    recorded=("job id",),
+    missing="The queue is that of the work pool, where there is one. A flow's tasks are events of it.",
+)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.servers import Postgres
+from tests.tested import Library
 from tests.workers import Worker, run, whole
 
 if TYPE_CHECKING:
@@ -185,3 +186,14 @@ def test_a_job_whose_database_vanishes_is_recorded(tmp_path: Path) -> None:
         assert found["exception"][0] == "procrastinate.exceptions.ConnectorException"
         found.update(status="ok", exception=None)
     assert found == job(1, "drop_database"), worker.output
+
+
+LIBRARY = Library(
+    "Procrastinate",
+    "procrastinate",
+    "procrastinate",
+    "databases",
+    "PostgreSQL, coroutines and plain functions",
+    EXPECTED,
+    missing="The worker does not read when a job was put on its queue: only one that was to run later has a queue time.",
+)
