@@ -195,5 +195,5 @@ LIBRARY = Library(
     "databases",
     "PostgreSQL, coroutines and plain functions",
     EXPECTED,
-    missing="The worker does not read when a job was put on its queue: only one that was to run later has a queue time.",
+    missing="When a job was put on its queue is not read: only one that was to run later has a queue time.",
 )
