@@ -736,3 +736,28 @@ def test_a_look_that_takes_longer_than_the_time_to_the_next_one(tmp_path: Path) 
         AUTOINST_PACKS="none",
     )
     assert (result.status, result.stderr, len(result.records)) == (0, "", 1)
+
+
+def test_no_look_while_autoinst_is_imported(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
+    program.write("work.py", "def job():\n    pass\n")
+    result = program.run(
+        "-c",
+        "import sys\n"
+        "from autoinst.hook import finder\n"
+        "finder.LOOK_INTERVAL = -(10**12)\n"
+        "assert 'autoinst.hook.registry' not in sys.modules\n"
+        "found = next(each for each in sys.meta_path if type(each) is finder.Finder)\n"
+        "class Due:\n"  # a second has passed in the middle of the import
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'autoinst.hook.carry':\n"
+        "            found.look_after = 0\n"
+        "sys.meta_path.insert(0, Due)\n"
+        "found.registry\n"
+        "import work\n"
+        "work.job()\n",
+        AUTOINST_PACKS="none",
+    )
+    assert (result.status, result.stderr, len(result.records)) == (0, "", 1)

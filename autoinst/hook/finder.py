@@ -51,8 +51,12 @@ class Finder:
     def registry(self) -> Registry:
         """The states of the rules; made, with the recorder, when a module is wanted for the first time."""
         if self._registry is None:
-            from autoinst.hook.registry import Registry
-            from autoinst.trace import recorder
+            looking, self._looking = self._looking, True  # not while half of what that needs is imported
+            try:
+                from autoinst.hook.registry import Registry
+                from autoinst.trace import recorder
+            finally:
+                self._looking = looking
 
             recorder.configure(recorder.Recorder(self.config, self.rules.settings, self.rules.digest))
             registry = Registry(self.rules, self.config)
