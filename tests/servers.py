@@ -199,6 +199,25 @@ class Postgres(Server):
         return connection.recv(1) == b"R"
 
 
+class MariaDB(Server):
+    """A MariaDB server that lets everybody do everything: it has no tables of users."""
+
+    program, package = "mariadbd", "mariadb-server-core"
+
+    def start(self, program: str, folder: Path) -> None:
+        """Serve an empty folder on loopback only."""
+        (folder / "data").mkdir()
+        options = ["--skip-grant-tables", "--bind-address=127.0.0.1", "--innodb-buffer-pool-size=16M"]
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        paths = [f"--datadir={folder}/data", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
+        self.spawn(program, "--no-defaults", *paths, f"--port={self.port}", *options, *user)
+
+    def answers(self, connection: socket.socket) -> bool:
+        """Wait for its greeting: a packet of protocol 10."""
+        greeting = connection.recv(5)
+        return greeting[4:] == b"\n"
+
+
 class Sink:
     """An HTTP server that keeps what is posted to it: `with Sink() as sink: ... sink.url, sink.posted`.
 

@@ -150,6 +150,8 @@ def whole(record: dict[str, Any]) -> dict[str, Any]:
     kept = stable(record)
     for name in ("thread", "service", "environment", "revision", "params"):
         kept.pop(name)
+    # What a library's own clients do in a job depends on its version; tests/test_events.py is about them.
+    kept["events"] = [event for event in kept["events"] if event["name"].startswith(("enqueue.", "perform_job"))]
     kept["rule"] = kept["rule"].partition(":")[0]
     for name in ("queue_time", "parent_span_id"):
         kept[name] = kept[name] is not None

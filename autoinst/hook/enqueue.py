@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoinst.hook.handover import Handover
-from autoinst.hook.probe import EventProbe, Probe, end_other
+from autoinst.hook.probe import EventProbe, end_other
 from autoinst.rules.safe import Unavailable
 from autoinst.trace import recorder as recorders
 from autoinst.trace.context import Node, current
@@ -31,7 +31,7 @@ class Handing(Node):
         self.event = -1
 
 
-class CarryProbe(Probe):
+class CarryProbe(EventProbe):
     """Hands the trace on, and is no event."""
 
     __slots__ = ("handover", "late")
@@ -94,7 +94,7 @@ class CarryProbe(Probe):
         super().resume(node.inner if isinstance(node, Handing) else node)
 
 
-class EnqueueProbe(CarryProbe, EventProbe):
+class EnqueueProbe(CarryProbe):
     """Opens an event of the transaction in progress, and hands the trace on, also outside one.
 
     A call that is part of another of the same name (one for many jobs, say) is no event of its own.

@@ -324,14 +324,19 @@ class JobProbe(Probe):
 
 
 class EventProbe(Probe):
-    """Opens an event of the transaction in progress; outside one it does nothing."""
+    """Opens an event of the transaction in progress; outside one, or inside a leaf, it does nothing."""
 
-    __slots__ = ()
+    __slots__ = ("is_leaf",)
+
+    def __init__(self, registry: Registry, state: RuleState, target: Target, site: Site) -> None:
+        """Take from the rule what each call needs."""
+        super().__init__(registry, state, target, site)
+        self.is_leaf = self.rule.nested == "none"
 
     def begin(self, values: tuple[Any, ...]) -> Node | None:
         """Open the event with the rule's title and body."""
         node = current.get()
-        if node is None:
+        if node is None or (type(node) is Event and node.leaf):
             return None
         keeper = keeper_of(node)
         if keeper.closed or not keeper.spool.here[0]:
@@ -341,7 +346,7 @@ class EventProbe(Probe):
         body = fields.text("body", values) if fields.body else None
         if title is not None or body is not None:
             title, body = recorders.get().sanitizer.event(self.name, title, body)
-        return begin_event(keeper, node, self.name, title, body)
+        return begin_event(keeper, node, self.name, title, body, leaf=self.is_leaf)
 
     def exit(self, node: Node | None, result: Any) -> None:
         """Close the event of a call that returned."""

@@ -18,6 +18,7 @@ KINDS = {
 }
 VERSION = 1
 NESTED = ("event", "new")
+NESTED_EVENTS = ("event", "none")
 UNITS = ("s", "ms", "us", "ns")
 NAIVE = ("utc", "local")
 AT = ("enter", "exit")
@@ -135,6 +136,7 @@ RULE = (
     Key("name", "text", "Name of the notification; a job's starts with `perform_job`.", (JOBS, EVENTS, ENQUEUES)),
     Key("namespace", "text", "Namespace of the record.", (JOBS,)),
     Key("nested", "choice", "A job inside a job: an `event` of it, or `new`.", (JOBS,), NESTED),
+    Key("nested", "choice", "A call inside it: an `event`, or part of it.", (EVENTS, ENQUEUES), NESTED_EVENTS),
     Key("unsafe", "yes", "Values may run the program's properties; they are then read at exit."),
     Key("when", "value", "The call counts only where this is true."),
     Key("payload", "values", "What to record of a call, see below.", (JOBS, ENRICH)),

@@ -252,7 +252,9 @@ class Parser:
             requires=self._requires(entries.get("requires")),
             name=self._name(section, entries.get("name")),
             namespace=self.text(entries.get("namespace"), "'namespace'") or "",
-            nested=self.choice(entries.get("nested"), "'nested'", keys.NESTED),
+            nested=self.choice(
+                entries.get("nested"), "'nested'", keys.NESTED if section == keys.JOBS else keys.NESTED_EVENTS
+            ),
             unsafe=unsafe,
             fields={key: field.to_data() for key, field in fields.items()},
             ignore=self.paths(entries.get("ignore_exceptions"), "'ignore_exceptions'"),

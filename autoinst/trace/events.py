@@ -44,11 +44,12 @@ _clock = time.monotonic_ns
 
 
 class Event(Node):
-    """An event in progress of what `keeper` was when it began."""
+    """An event in progress of what `keeper` was when it began; inside a `leaf` rules open no others."""
 
-    __slots__ = ("keeper",)
+    __slots__ = ("keeper", "leaf")
 
     keeper: Keeper
+    leaf: bool
 
     def whole(self) -> Transaction:
         """Return the transaction it belongs to, made now if nothing has asked for it before."""
@@ -62,10 +63,13 @@ def keeper_of(node: Any) -> Keeper:
     return found
 
 
-def begin_event(keeper: Keeper, parent: Node, name: str, title: str | None, body: str | None) -> Event:
+def begin_event(
+    keeper: Keeper, parent: Node, name: str, title: str | None, body: str | None, *, leaf: bool = False
+) -> Event:
     """Open an event kept by `keeper`, which is open and this process's, under `parent` and make it current."""
     node = Event()
     node.keeper = keeper
+    node.leaf = leaf
     node.parent = parent
     node.saved = node.token = node.transaction = None
     node.started = started = _clock()
