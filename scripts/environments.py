@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".venvs"
 LOCKS = ROOT / "requirements" / "libraries"
 READY = ".ready"
-PYTHONS = {"django6": "3.12"}  # environments whose libraries need a newer Python than the tests'
+PYTHONS = {"django6": "3.12", "lowest": "3.10"}  # environments whose libraries need another Python than the tests'
+# What their packages are built with, where a newer one cannot: PyYAML 5.4 is of the time before Cython 3.
+BUILT_WITH = {"lowest": "cython<3\n"}
 GROUP = re.compile(r"^library-([a-z0-9-]+) = \[", re.MULTILINE)
 
 
@@ -61,7 +64,12 @@ def prepare(folder: Path, lock: Path, interpreter: str) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             command = ["sh", "scripts/venv.sh", str(folder), str(lock), "--editable"]
             environment = os.environ | {"PYTHON": interpreter}
-            subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+            with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraint:
+                if folder.name in BUILT_WITH:
+                    constraint.write(BUILT_WITH[folder.name])
+                    constraint.flush()
+                    environment["PIP_CONSTRAINT"] = constraint.name
+                subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
             ready.write_text(wanted)
     return python
 
