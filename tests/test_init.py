@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from autoinst.cli import main as cli
-from autoinst.rules.packs import builtin_packs
+from autoinst.cli.init import job_packs
 from tests.harness import Program
 
 Capture = pytest.CaptureFixture[str]
@@ -98,7 +98,9 @@ def test_what_is_found_becomes_rules_that_check_accepts(project: Path, capsys: C
         {"class": "__main__.Cleanup", "methods": ["perform"]},
     ]
     assert '  # - function: shop.jobs.send_mail\n  #   payload:\n  #     queue: "${queue}"' in text
-    for pack in builtin_packs():
+    assert {"celery", "rq", "click"} <= set(job_packs())
+    assert not {"sqlite", "urllib3"} & set(job_packs())  # which record no jobs
+    for pack in job_packs():
         assert pack in text
     assert cli.main(["check", "autoinst.yaml"]) == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SHOWN_PROCESSES = 8
 LABEL_WIDTH = 10
+WIDTH = 100
 STATUS_STYLES = {
     "patched": "green",
     "not found": "yellow",
@@ -84,6 +86,19 @@ def fact(out: Output, label: str, text: str) -> None:
     out.line(f"{out.style(label.ljust(LABEL_WIDTH), 'dim')} {text}")
 
 
+def print_packs(out: Output, packs: list[dict[str, Any]]) -> None:
+    """Write which packs have something to act on, and in a word which do not."""
+    here = [pack for pack in packs if pack["on"] and (pack["version"] or not pack["library"])]
+    for pack in here:
+        fact(out, "pack", " ".join(filter(None, (f"{pack['name']}:", pack["library"], pack["version"], "on"))))
+    shown = {pack["name"] for pack in here}
+    for label, wanted in (("not here", True), ("off", False)):
+        names = dict.fromkeys(pack["name"] for pack in packs if pack["on"] is wanted and pack["name"] not in shown)
+        for line in textwrap.wrap(", ".join(names), WIDTH):
+            fact(out, label, line)
+            label = ""  # noqa: PLW2901 - only the first line bears it
+
+
 def print_rules(out: Output, found: dict[str, Any]) -> None:
     """Write the rules in force, their problems, the packs, and each rule's status in recent processes."""
     rules = found["rules"]
@@ -93,13 +108,7 @@ def print_rules(out: Output, found: dict[str, Any]) -> None:
         place = f"{problem['file']}:{problem['line']}:{problem['column']}" if problem["line"] else problem["file"]
         hint = f" ({problem['hint']})" if problem["hint"] else ""
         out.line(f"{' ' * LABEL_WIDTH} {out.style(place, 'yellow')}: {problem['message']}{hint}")
-    for pack in rules["packs"]:
-        state = "on" if pack["on"] else "off"
-        if pack["version"]:
-            state += f", {pack['library']} {pack['version']}"
-        elif pack["library"]:
-            state += f", {pack['library']} is not installed here"
-        fact(out, "pack", f"{pack['name']}: {state}")
+    print_packs(out, rules["packs"])
     if found["rule_statuses"]:
         out.line()
         rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if path != "-" and os.path.exists(path) and not options.force:
         message(f"{path} is there already; --force writes it anew, `-o -` only shows what it would be")
         return 1
-    found = find(root, builtin_packs())
+    found = find(root, job_packs())
     text = "\n".join(lines(found, root, os.path.dirname(os.path.abspath(path)))) + "\n"
     if options.json:
         Output().data(summary(found, root, path))
@@ -48,6 +49,16 @@ def run(options: argparse.Namespace) -> int:
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
     return verify(path, root) or say(found, path, quiet=options.json)
+
+
+def job_packs() -> list[str]:
+    """Return the names of the packs that record jobs; the others record steps inside them."""
+    found = []
+    for name, path in builtin_packs().items():
+        with open(path, encoding="utf-8") as file:
+            if re.search(r"^jobs:", file.read(), re.MULTILINE):
+                found.append(name)
+    return found
 
 
 def verify(path: str, root: str) -> int:
@@ -97,7 +108,7 @@ def lines(found: Findings, root: str, folder: str) -> Iterator[str]:
     yield "version: 1"
     yield f"service: {quoted(os.path.basename(root) or 'worker')}"
     yield ""
-    packs = sorted(builtin_packs())
+    packs = job_packs()
     yield "# Built-in packs record the jobs of these libraries without any rule (`-rq` turns one off, `none` all):"
     yield from wrapped([pack for pack in packs if pack not in OPT_IN])
     others = [pack for pack in packs if pack in OPT_IN]
