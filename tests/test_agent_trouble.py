@@ -16,6 +16,7 @@ from autoinst.agent.journal import open_journal
 from autoinst.agent.service import Agent
 from autoinst.store.query import JobFilter
 from autoinst.store.retention import DAY_NS
+from autoinst.store.schema import VERSION
 from autoinst.store.sqlite import Store
 from tests.agents import Agents, eventually
 from tests.arena_builder import ArenaBuilder, dead_pid, hold_lease
@@ -57,6 +58,7 @@ def test_a_store_that_another_program_locks_is_tried_again(agents: Agents) -> No
     process = agents.start()
     eventually((agents.home / "store.sqlite3").exists)
     other = sqlite3.connect(agents.home / "store.sqlite3", isolation_level=None, timeout=30)
+    eventually(lambda: other.execute("PRAGMA user_version").fetchone() == (VERSION,))  # it is made in several steps
     other.execute("BEGIN IMMEDIATE")
     dead_arena(agents.home)
     done = told(agents, "jobs", "--json")

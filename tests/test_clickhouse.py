@@ -88,7 +88,7 @@ SEARCHES = (
     "o'clock",
     "id:3fe02125",
     "since:90m",
-    "until:2h status:error",
+    "until:1h status:error",
     "status:error -error:Timeout duration>10ms queue:payments,imports",
 )
 

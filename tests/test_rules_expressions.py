@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import collections
 import contextlib
 import enum
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from autoinst.rules.expressions import Unavailable, compile_field
 from autoinst.rules.model import Field
-from autoinst.rules.translate import ExpressionError, split, translate
+from autoinst.rules.translate import ExpressionError, _parsed, split, translate
 
 
 class Ran(BaseException):
@@ -406,3 +407,17 @@ def test_text_methods_do_not_blow_up() -> None:
     for code in ("x.replace('', y)", "x.replace('a', y).replace('a', y)"):
         with pytest.raises(Unavailable):
             evaluate("${" + code + "}", x="a" * 5000, y="b" * 4000)
+
+
+def test_a_parser_that_other_threads_confuse_is_asked_again(monkeypatch) -> None:
+    parse = ast.parse
+    failures = [SystemError("AST constructor recursion depth mismatch")] * 3
+
+    def confused(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        return parse(*args, **kwargs)
+
+    monkeypatch.setattr(ast, "parse", confused)
+    assert ast.unparse(_parsed("a.b")) == "a.b"
+    assert failures == []
