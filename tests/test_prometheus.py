@@ -25,7 +25,7 @@ from autoinst.rules.figures import listen
 from autoinst.store.retention import Limits
 from autoinst.store.sqlite import Store
 from tests.agents import Agents, eventually
-from tests.exported import job, rich
+from tests.exported import START_NS, job, rich
 from tests.launching import AUTOINST, environment
 from tests.libraries import python_of
 from tests.servers import Server, free_port
@@ -146,7 +146,7 @@ def test_a_real_prometheus_scrapes_the_agent(home, agents):
         assert 0.016 < float(slow["value"][1]) < 0.034  # 25 ms
 
         def exemplars():
-            span = {"start": time.time() - 600, "end": time.time() + 60}
+            span = {"start": START_NS / 1e9 - 60, "end": time.time() + 60}
             return prometheus.ask("query_exemplars", "autoinst_job_duration_seconds_bucket", **span)
 
         eventually(exemplars, 60)
