@@ -31,7 +31,8 @@ def main() -> int:
             print(f"Python {version}: not on this machine, left out")
         elif version != own:
             found[version] = path
-    at_once = max(1, min(len(found), os.cpu_count() or 1))
+    # One more than there are cores: for much of their time tests wait for processes to start and to end.
+    at_once = max(1, min(len(found), (os.cpu_count() or 1) + 1))
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         results = list(pool.map(run, found, found.values()))
     return 0 if all(results) else 1
