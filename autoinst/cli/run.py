@@ -245,9 +245,8 @@ def shebang_problem(path: str) -> str | None:
 
 def has_autoinst(bin_folder: str) -> bool:
     """Whether the interpreter in `bin_folder` finds some autoinst (as far as its folders tell)."""
-    boot = boot_folder()
-    if os.path.isfile(os.path.join(os.path.dirname(boot), "autoinst", "startup.py")):
-        return True  # the package lies beside the boot folder: its sitecustomize finds it for any Python
+    if os.path.isdir(os.path.join(os.path.dirname(boot_folder()), "yaml")):
+        return True  # the single file: the package and all it needs lie beside the boot folder, for any Python
     library = os.path.join(os.path.dirname(bin_folder), "lib")
     try:
         pythons = [name for name in os.listdir(library) if name.startswith("python")]
