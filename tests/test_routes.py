@@ -276,7 +276,9 @@ other.job()
 def test_a_finder_that_the_program_puts_first(program: Program) -> None:
     program.write("rules.yaml", RULES + "  - {function: other.job}\n")
     program.write("other.py", WORK)
-    assert actions(program, FINDER) == ["work#job", "other#job"]
+    # 3.10 keeps autoinst's frame in the traceback of what the finder raises
+    worker = FINDER if sys.version_info >= (3, 11) else FINDER.replace("print(tb.tb_frame", "(tb.tb_frame")
+    assert actions(program, worker) == ["work#job", "other#job"]
 
 
 DEADLOCKS = {
