@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from autoinst.errors import StoreError
-from autoinst.export.answers import Answer, Verdict
+from autoinst.export.answers import REQUEST_TIMEOUT, SERVER_ERROR, TOO_EARLY, TOO_MANY, Answer, Verdict, retry_after
 from autoinst.export.feed import Feed
 from autoinst.record import INT64_MAX
 from autoinst.store.clickhouse import rows, schema
@@ -41,6 +41,8 @@ def answer_of(error: StoreError, place: str) -> Answer:
             return Answer(Verdict.SPLIT, text)
         if error.code in REFUSED:
             return Answer(Verdict.REFUSED, text)
+        if not error.code and (error.status in (REQUEST_TIMEOUT, TOO_EARLY, TOO_MANY) or error.status >= SERVER_ERROR):
+            return Answer(Verdict.LATER, text, retry_after(error.retry_after))
         if error.code in SETTINGS or not error.code:
             return Answer(Verdict.WRONG, text)
     return Answer(Verdict.LATER, text)

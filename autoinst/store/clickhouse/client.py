@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 SECONDS = 30.0  # for an answer, where nobody set a limit
 MAX_ANSWER = 256 * 1024 * 1024  # bytes of one answer
+OK = 200
 TOLD = 400  # characters of the server's own words
 # Error codes of ClickHouse, src/Common/ErrorCodes.cpp.
 UNKNOWN_TABLE, UNKNOWN_DATABASE, TIMEOUT_EXCEEDED, READONLY = 60, 81, 159, 164
@@ -35,12 +36,16 @@ _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str
 
 
 class ServerError(StoreError):
-    """What the server refused: `code` is ClickHouse's, 0 where it told none; `status` that of HTTP."""
+    """What the server refused: `code` is ClickHouse's, 0 where it told none; `status` that of HTTP.
 
-    def __init__(self, message: str, code: int, status: int) -> None:
+    `retry_after` is the header of that name as it was sent.
+    """
+
+    def __init__(self, message: str, code: int, status: int, retry_after: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.status = status
+        self.retry_after = retry_after
 
 
 class UnreachableError(StoreError):
@@ -116,7 +121,10 @@ class Client:
         if self._deadline is not None:
             settings["max_execution_time"] = max(int(seconds), 1)
         body = self._post(f"{sql}\nFORMAT JSONEachRow".encode("utf-8", "backslashreplace"), settings, seconds)
-        return [json.loads(line) for line in body.splitlines() if line]
+        try:
+            return [json.loads(line) for line in body.splitlines() if line]
+        except ValueError:
+            raise self._refused(OK, "") from None
 
     def one(self, sql: str) -> Any:
         """Return the first column of the first row, None where there is no row."""
@@ -138,7 +146,8 @@ class Client:
                 settings |= {"async_insert": 1, "wait_for_async_insert": 1}
             elif token is not None:
                 settings["insert_deduplication_token"] = token
-        self._post(body, settings, self._left(), {"Content-Encoding": "gzip"})
+        if self._post(body, settings, self._left(), {"Content-Encoding": "gzip"}).strip():
+            raise self._refused(OK, "")  # a server that has the rows says nothing: this is a proxy's page, say
         return len(body)
 
     def _left(self) -> float:
@@ -172,11 +181,11 @@ class Client:
             raise SlowStoreError(f"{address.place}: no answer within {seconds:.0f} s") from None
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise UnreachableError(f"{address.place}: {reason(error)}") from None
-        if answer.status != 200:  # noqa: PLR2004 - OK, the only one it answers where all is well
-            raise self._refused(answer.status, data.decode("utf-8", "replace"))
+        if answer.status != OK:  # the only one it answers where all is well
+            raise self._refused(answer.status, data.decode("utf-8", "replace"), answer.headers.get("Retry-After"))
         return data
 
-    def _refused(self, status: int, text: str) -> StoreError:
+    def _refused(self, status: int, text: str, retry_after: str | None = None) -> StoreError:
         address = self.address
         found = _CODE.search(text)
         code = int(found[1]) if found else 0
@@ -192,7 +201,7 @@ class Client:
             text = _words(text)
         else:
             text = f"answered {status}, which is not ClickHouse's HTTP interface"
-        return ServerError(f"{address.place}: {text}", code, status)
+        return ServerError(f"{address.place}: {text}", code, status, retry_after)
 
 
 def reason(error: Exception) -> str:
