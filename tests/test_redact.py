@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from autoinst.redact import dialects, sql, urls
 from autoinst.trace.sanitize import FILTERED, Sanitizer
 from tests.harness import Program
+from tests.servers import Redis
 
 RULES = Sanitizer(["iban"])
 
@@ -396,3 +397,56 @@ def test_nothing_of_it_is_in_the_files_of_a_home(tmp_path: Path, without_message
 
 def files(folder: Path) -> list[str]:
     return [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+
+
+def test_no_more_of_a_long_statement_is_remembered_than_is_read() -> None:
+    for number in range(20):
+        sql.sanitized(f"INSERT INTO t VALUES ({number}, '" + "x" * 300_000 + "')")
+    assert max(len(key[0]) for key in sql._known) <= sql.MAX_LENGTH + 1
+
+
+def test_a_command_of_a_shell_shows_its_program_alone(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("rules.yaml", "version: 1\njobs:\n  - {function: __main__.job}\n")
+    program.write(
+        "worker.py",
+        """
+        import subprocess
+
+        def job():
+            subprocess.run("SALT=hidden true", shell=True)
+            subprocess.run("true\t--key=hidden", shell=True)
+            subprocess.run("true\\n: hidden", shell=True)
+            subprocess.Popen("SALT=hidden true", shell=True).wait()
+            subprocess.run(["true", "hidden"])
+
+        job()
+        """,
+    )
+    record = program.run("worker.py", AUTOINST_PACKS="subprocess").one()
+    assert [event["title"] for event in record["events"]] == ["SALT", "true", "true", "SALT", "true"]
+
+
+@pytest.mark.service
+@pytest.mark.once
+def test_a_command_given_to_redis_as_one_text_shows_its_name_alone(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("rules.yaml", "version: 1\njobs:\n  - {function: __main__.job}\n")
+    program.write(
+        "worker.py",
+        """
+        import sys, redis
+
+        client = redis.Redis.from_url(sys.argv[1])
+
+        def job():
+            client.execute_command("SET key hidden")
+            client.execute_command(b"GET key")
+            client.set("key", "hidden")
+
+        job()
+        """,
+    )
+    with Redis() as server:
+        record = program.run("worker.py", server.database(0), AUTOINST_PACKS="redis").one()
+    assert [event["title"] for event in record["events"]] == ["SET", "GET", "SET"]

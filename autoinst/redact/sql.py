@@ -53,6 +53,7 @@ _known: dict[tuple[str, str], str | None] = {}
 
 def sanitized(text: str, dialect: str = CAREFUL) -> str | None:
     """Return `text` without literals and comments, None where it cannot be read for sure."""
+    text = text[: MAX_LENGTH + 1]  # no more is looked at, nor kept: a program may send megabytes
     key = (text, dialect)
     if key in _known:
         return _known[key]
