@@ -192,3 +192,16 @@ def test_variables_that_are_deleted(tmp_path: Path) -> None:
         found[name] = len(result.records) - sum(found.values())
     # `job` is not there in the second call of `item`, nor may it be in the first, for all that is seen.
     assert found == {"item": 4, "jobs": 4, "job": 0, "again": 4}
+
+
+@pytest.mark.parametrize("statement", ["return 3 < 2 < job(late)", "assert flag == 0, job(late)"])
+def test_a_variable_that_a_statement_may_leave_unread_is_not_read_for_a_rule(tmp_path: Path, statement: str) -> None:
+    program = Program(tmp_path)
+    program.write(
+        "loop.py", f"def work(flag):\n    if flag:\n        late = 1\n    {statement}\n\ndef job(x):\n    return x\n"
+    )
+    program.write(
+        "rules.yaml", "version: 1\njobs:\n  - {function: loop.work.<calls>.job, payload: {job_id: '${late}'}}\n"
+    )
+    result = program.run("-c", "import loop; print(loop.work(0))", AUTOINST_PACKS="none")
+    assert (result.status, result.stderr) == (0, "")

@@ -301,6 +301,21 @@ def test_a_traceparent_is_read_as_the_recommendation_says(text: object, expected
     assert traceparent.parse(text) == expected
 
 
+def test_headers_of_a_class_of_their_own_are_left_alone() -> None:
+    from autoinst.trace.transaction import Transaction
+
+    class Headers(dict[str, object]):
+        """As some libraries have them, to ignore case."""
+
+    headers = Headers(a=1)
+    message = {"headers": headers}
+    job = Transaction("background_job", "perform_job.python", None)
+    with pytest.raises(Unavailable, match="not a dict"):
+        Handover("headers", "traceparent", None, "plain").write(message, job, job)
+    assert message["headers"] is headers
+    assert headers == {"a": 1}
+
+
 def test_headers_that_a_program_uses_again_get_the_trace_of_each_job() -> None:
     from autoinst.trace.transaction import Transaction
 

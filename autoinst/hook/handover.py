@@ -69,7 +69,7 @@ class Handover:
                 found = attribute(into, self.key)
             except Unavailable:
                 found = None
-        if found is not None and not issubclass(type(found), dict):
+        if found is not None and type(found) is not dict:  # a copy of a subclass would be another class
             raise Unavailable(f"{self.key!r} is a {name_of(found)}, not a dict")
         return found
 

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from autoinst.hook.inline import Wanted
 
 # Within one of these a name may be read or not.
-SOMETIMES = (_ast.IfExp, _ast.BoolOp, _ast.NamedExpr, _ast.ListComp, _ast.SetComp, _ast.DictComp, _ast.GeneratorExp)
+SOMETIMES = (
+    _ast.Assert,
+    _ast.BoolOp,
+    _ast.Compare,
+    _ast.DictComp,
+    _ast.GeneratorExp,
+    _ast.IfExp,
+    _ast.ListComp,
+    _ast.NamedExpr,
+    _ast.SetComp,
+)
 
 
 def edit_calls(function: Any, wanted: Wanted) -> None:
