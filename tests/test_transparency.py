@@ -184,3 +184,37 @@ def test_a_recorded_argument_lives_no_longer(tmp_path: Path) -> None:
     result = program.run("worker.py", AUTOINST_PACKS="none")
     assert result.stdout == "True\n", result.stderr
     assert result.one()["args"] == [[1, 2]]
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_function_of_the_main_script_is_pickled_by_value_without_its_probe(tmp_path: Path, mechanism: str) -> None:
+    program = Program(tmp_path)
+    program.write(
+        "worker.py",
+        """
+        import cloudpickle
+
+        def job(number):
+            def nested(more):
+                return number + more
+            return nested
+
+        if __name__ == "__main__":
+            with open("pickled", "wb") as file:
+                cloudpickle.dump([job, job(1)], file)
+            print(job(2)(3))
+        """,
+    )
+    # Elsewhere there is neither autoinst nor the script.
+    load = "import pickle, sys; job, nested = pickle.load(open('pickled', 'rb')); print(job(2)(3), nested(4), end=' ')"
+    load += "; print([name for name in sys.modules if name.startswith('autoinst')])"
+    program.write("rules.yaml", "version: 1\njobs:\n  - {module: __main__, functions: ['**']}\n")
+    result = program.run("worker.py", AUTOINST_MECHANISM=mechanism, AUTOINST_PACKS="none")
+    assert (result.stdout, result.stderr) == ("5\n", "")
+    assert [record["method"] for record in result.records].count("job") == 2
+    elsewhere = program.run("-c", load, instrumented=False)
+    assert (elsewhere.stdout, elsewhere.stderr) == ("5 5 []\n", "")
+    # Where there is autoinst it is none of the rules' functions either.
+    shutil.rmtree(program.home)
+    beside = program.run("-c", load.partition("; print([")[0], AUTOINST_MECHANISM=mechanism, AUTOINST_PACKS="none")
+    assert (beside.stdout, beside.stderr, beside.records) == ("5 5 ", "", [])
