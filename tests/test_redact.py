@@ -58,7 +58,8 @@ RULES = Sanitizer(["iban"])
         ("careful", "SELECT \u2018curly\u2019", None),
         ("careful", "SELECT \\ 1", None),
         ("careful", "/* a /* b */ c */ SELECT 1", None),
-        ("careful", r"SELECT 'a\', 'b\', 'c'", "SELECT ?, ?, ?"),  # read otherwise it is no SQL
+        ("identifier", r"SELECT 'a\', 'b\', 'c'", "SELECT ?, ?, ?"),  # read otherwise it is no SQL
+        ("careful", r"SELECT 'a\', 'b\', 'c'", None),
         ("careful", r"SELECT 'a\' + 'b' + '\' c'", None),  # this may be either
         ("careful", "SELECT a # it's", None),
         ("careful", "SELECT 5--'x'", None),
@@ -157,6 +158,22 @@ def statements(draw: st.DrawFn) -> tuple[str, str]:
     comment = draw(INNER).replace("*", "").replace("\n", "") + MARK
     text = draw(st.sampled_from(AROUND[dialect])).format(literals[0], literals[1], comment)
     return dialect, text.replace("{0}", "x")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "text"),
+    [
+        ("string", r"UPDATE t SET a='\'SECRET',b=':"),
+        ("identifier", r"SELECT 'x\', 'SECRET"),
+        ("identifier", r"CALL f(e'\'SECRET"),  # E'...' escapes whatever the mode
+        ("careful", r"UPDATE t SET a='\'SECRET',b=':"),
+        ("careful", r"SELECT 'it\'SECRET', 'b'"),
+    ],
+)
+def test_a_reading_that_another_quoting_would_leave_open_is_not_taken_for_the_right_one(
+    dialect: str, text: str
+) -> None:
+    assert sql.sanitized(text, dialect) is None
 
 
 @settings(max_examples=400, deadline=None)

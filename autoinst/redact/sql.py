@@ -26,7 +26,7 @@ _TOKEN = re.compile(
   | (?P<comment>/\*)
   | (?P<dollar>\$(?:[^\W\d]\w*)?\$)
   | (?P<oracle>\b[nN]?[qQ]'(?P<open>[^\s\w']))
-  | (?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*')
+  | (?P<escaped>\b[eE]')
   | (?P<prefixed>(?:\b(?:[nNbBxX]|_\w+\s*)|\b[uU]&)?')
   | (?P<double>(?:\b[uU]&)?")
   | (?P<backtick>`(?:[^`]|``)*`)
@@ -76,18 +76,25 @@ class _Unreadable(Exception):  # noqa: N818 - an answer, no error
 def _sanitized(text: str, dialect: str) -> str | None:
     cut = len(text) > MAX_LENGTH
     text = text[:MAX_LENGTH]
-    readings = []
-    # Both where it matters: only the server knows whether a backslash is special in '...'.
-    for escapes in (False, True) if "\\" in text else (False,):
-        try:
-            readings.append(_read(text, dialect, escapes, cut))
-        except _Unreadable:
-            continue
-    if not readings or any(reading != readings[0] for reading in readings):
+    usual = dialect == STRING  # only the server knows whether a backslash is special in '...'; in MySQL it is, usually
+    found = _reading(text, dialect, usual, cut)
+    if "\\" in text:
+        other = _reading(text, dialect, not usual, cut)
+        # Who is sure of the usual reading may take the other's open quote for proof that it is wrong.
+        if other != found and (other is not None or dialect == CAREFUL):
+            return None
+    if found is None:
         return None
-    found = _SIGN.sub(r"\1?", readings[0])
+    found = _SIGN.sub(r"\1?", found)
     found = _LISTS.sub("(?)", _LIST.sub("(?)", found))
     return f"{found} ..." if cut else found
+
+
+def _reading(text: str, dialect: str, escapes: bool, cut: bool) -> str | None:
+    try:
+        return _read(text, dialect, escapes, cut)
+    except _Unreadable:
+        return None
 
 
 def _read(text: str, dialect: str, escapes: bool, cut: bool) -> str:
@@ -185,7 +192,7 @@ _READERS: dict[str, Callable[[str, re.Match[str], bool], tuple[int, str]]] = {
     "comment": _comment,
     "dollar": _dollar,
     "oracle": _oracle,
-    "escaped": lambda _text, found, _escapes: (found.end(), "?"),
+    "escaped": lambda text, found, _escapes: (_matched(text, _PLAIN_ESCAPES, found.end() - 1), "?"),
     "prefixed": _prefixed,
     "double": _quoted,
 }
