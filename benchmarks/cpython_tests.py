@@ -1,7 +1,7 @@
 """Run CPython's own test modules plain and with probes around every function, and list the tests that fail only so.
 
 cpython_tests.py [--short] [--python 3.13 ...] [--mechanism inline] [--mode empty record] [--fetch] [--details FILE]
-                 [MODULE ...]
+                 [--timeout 240] [MODULE ...]
 
 `empty` probes do nothing, `record` ones are the real ones and write into a home of their own. A new failure that
 cpython/known_differences.py does not explain is "unexplained" and makes the exit status 1. The interpreters are those
@@ -103,7 +103,7 @@ class Module(NamedTuple):
     summaries: dict[str, dict[str, object]]
 
 
-def run(python: str, mode: str, module: str, mechanism: str) -> Run:
+def run(python: str, mode: str, module: str, mechanism: str, seconds: float = TIMEOUT) -> Run:
     """Run `module` once under `python` in an empty folder of its own."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -115,7 +115,7 @@ def run(python: str, mode: str, module: str, mechanism: str) -> Run:
         environ["AUTOINST_MECHANISM"] = mechanism
         with open(os.path.join(folder, "output"), "w+b") as output:
             command = [python, "-W", "default", str(CHILD), mode, module, path]
-            end = finish(command, work, environ, output, TIMEOUT)
+            end = finish(command, work, environ, output, seconds)
             output.seek(0)
             said = output.read().decode(errors="replace").strip().splitlines()
         outcomes, summary = read(path)
@@ -184,19 +184,22 @@ def new_failures(plain: Run, probed: Run) -> dict[str, Outcome]:
 def compare(version: str, python: str, module: str, options: argparse.Namespace) -> Module:
     """Run `module` plain and in each mode; a failure counts only if it comes again, unless it shall run once."""
     mechanism = options.mechanism or mechanism_of(version)
-    plain = run(python, "plain", module, mechanism)
+    plain = run(python, "plain", module, mechanism, options.timeout)
     differences: list[Difference] = []
     flaky: list[str] = []
     summaries: dict[str, dict[str, object]] = {}
     for mode in options.mode:
-        probed = run(python, mode, module, mechanism)
+        probed = run(python, mode, module, mechanism, options.timeout)
         summaries[mode] = probed.summary
         found = new_failures(plain, probed)
         if not options.once and any(
             known_differences.why(mechanism, version, module, test, outcome.message) is None
             for test, outcome in found.items()
         ):
-            again = new_failures(run(python, "plain", module, mechanism), run(python, mode, module, mechanism))
+            again = new_failures(
+                run(python, "plain", module, mechanism, options.timeout),
+                run(python, mode, module, mechanism, options.timeout),
+            )
             flaky += [f"{mode} {test}: {short(outcome)}" for test, outcome in found.items() if test not in again]
             found = {test: outcome for test, outcome in found.items() if test in again}
         for test, outcome in found.items():
@@ -314,6 +317,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help=f"only {' and '.join(SHORT)}")
     parser.add_argument("--fetch", action="store_true", help="get the tests of fetched interpreters too")
     parser.add_argument("--once", action="store_true", help="do not run a module again that has unexplained failures")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="(default: %(default)s)")
     parser.add_argument("--details", metavar="FILE", help="write every new failure's whole message there")
     options = parser.parse_args()
     chosen = SHORT if options.short else options.modules

@@ -205,3 +205,84 @@ def test_a_variable_that_a_statement_may_leave_unread_is_not_read_for_a_rule(tmp
     )
     result = program.run("-c", "import loop; print(loop.work(0))", AUTOINST_PACKS="none")
     assert (result.status, result.stderr) == (0, "")
+
+
+LATE = """
+def work(job):
+    state = {"id": 0}
+
+    def advance(fails=False):
+        state["id"] += 1
+        if fails:
+            raise ValueError("before the call")
+        return state["id"]
+
+    found = [handle(advance())]
+    found.append(handle(1, *(advance(),)))
+    found.append(handle(n=advance()))
+    found.append(handle(**{"n": advance()}))
+    found += [handle(
+        advance(),
+    ) for _ in "ab"]
+    false = state["id"] < 0 and handle(advance())
+    both = handle(handle(advance()))
+    advance()
+    nothing = handle()
+    try:
+        handle(advance(fails=True))
+    except ValueError as error:
+        found.append(error.__traceback__.tb_lineno)
+    return found, false, both, nothing
+
+
+def handle(*args, n=None):
+    return n or args
+"""
+
+
+def test_values_are_read_when_the_call_is_made(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("late.py", LATE)
+    program.write(
+        "rules.yaml",
+        """
+        version: 1
+        jobs:
+          - {function: late.work.<calls>.handle, payload: {job_id: "${state['id']}"}}
+        events:
+          - {function: "late:work.<locals>.advance", name: advance.python}
+        """,
+    )
+    program.write("worker.py", "import late\nprint(late.work(1))\n")
+    plain = program.run("worker.py", instrumented=False)
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert (result.status, result.stdout, result.stderr) == (plain.status, plain.stdout, plain.stderr)
+    found = [(record["job_id"], record["status"], len(record["events"])) for record in result.records]
+    # In a comprehension they are read before the statement, which is one job.
+    one_by_one = [(str(n), "ok", 0) for n in (1, 2, 3, 4)]
+    assert found == [*one_by_one, ("4", "ok", 2), ("7", "ok", 0), ("8", "ok", 0)]
+
+
+def test_a_variable_that_is_read_after_the_call_is_not_read_for_a_rule(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write(
+        "loop.py",
+        """
+        def work(flag):
+            if flag:
+                late = 1
+            return job(flag) + late
+
+        def job(flag):
+            print("called")
+            return 1
+        """,
+    )
+    program.write(
+        "rules.yaml", "version: 1\njobs:\n  - {function: loop.work.<calls>.job, payload: {job_id: '${late}'}}\n"
+    )
+    program.write("worker.py", "import loop\nloop.work(0)\n")
+    plain = program.run("worker.py", instrumented=False)
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert (result.status, result.stdout, result.stderr) == (plain.status, plain.stdout, plain.stderr)
+    assert "late, which may not be set where job is called" in doctor(program)

@@ -54,6 +54,11 @@ def _give(self: Any, value: Any) -> Any:
     return value
 
 
+def _begin(self: Any, value: Any, values: Any) -> Any:
+    self.begin(values)
+    return value
+
+
 def _call(self: Any, values: Any) -> Any:
     call = self.new(self.kind)
     call.node = values
@@ -63,7 +68,7 @@ def _call(self: Any, values: Any) -> Any:
 # In a module that nobody can import: by reference they would need autoinst.
 _FUNCTIONS = {
     function.__name__[1:]: FunctionType(function.__code__, {"__name__": "autoinst by value"})
-    for function in (_enter, _exit, _error, _first, _delegating, _trim, _suspend, _resume, _give, _call)
+    for function in (_enter, _exit, _error, _first, _delegating, _trim, _suspend, _resume, _give, _begin, _call)
 }
 
 
@@ -75,10 +80,10 @@ def method(name: str, owner: Any) -> Callable[..., Any]:
 class Calls:
     """The calls of one inlined function under one probe: `kind` is their class, the others tell of them."""
 
-    __slots__ = ("give", "kind", "new", "probe", "resume", "suspend")
+    __slots__ = ("begin", "give", "kind", "new", "probe", "resume", "suspend")
 
     def __init__(self, probe: Any, kind: type, **tellers: Callable[[Any], None]) -> None:
-        """Make calls of `kind`, which `tellers` are told about by frame (give, suspend, resume)."""
+        """Make calls of `kind`, which `tellers` are told about by frame (begin, give, suspend, resume)."""
         self.probe = probe
         self.kind = kind
         self.new = object.__new__
@@ -87,7 +92,7 @@ class Calls:
 
     def methods(self) -> dict[str, Any]:
         """Return the constants of the function, by what a placeholder calls them."""
-        names = ("give", "suspend", "resume")
+        names = ("begin", "give", "suspend", "resume")
         return {"call": method("call", self)} | {name: method(name, self) for name in names if hasattr(self, name)}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -101,6 +106,7 @@ class Calls:
             {
                 "new": methodcaller("__call__"),  # makes one
                 "kind": nullcontext,
+                "begin": id,
                 "give": id,
                 "suspend": id,
                 "resume": id,

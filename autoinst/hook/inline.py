@@ -66,7 +66,9 @@ def parts(probe: Probe, code: CodeType) -> dict[str, Any]:
 
 def call_parts(probe: Probe) -> dict[str, Any]:
     """Return the constants of a call inside a function: the function is not known by its probes."""
-    return InnerCalls(probe, _kind(probe)).methods()
+    opened_late = _opened_late(probe).methods()
+    within = {"within": opened_late["call"], "begin": opened_late["begin"]}
+    return InnerCalls(probe, _kind(probe)).methods() | within
 
 
 def reads_result(probe: Probe) -> bool:
@@ -142,6 +144,50 @@ def _result_parts(probe: Probe) -> dict[str, Any]:
         results[id(frame_of(2))] = result
 
     return Calls(probe, Call, give=give).methods()
+
+
+def _opened_late(probe: Probe) -> InnerCalls:
+    """Return the calls that are opened inside the `with` around their statement, when their arguments are there."""
+    enter, leave, error = probe.enter, probe.exit, probe.error
+    calls: dict[int, Any] = {}  # by the frame's id
+    frame_of = _frame_of_caller
+
+    class Call:
+        """One statement with such calls: the first of them opens what the end of the statement closes."""
+
+        __slots__ = ("begun", "node")
+        begun: bool
+        node: Any
+
+        def __enter__(self) -> None:
+            self.begun = False
+            self.node = None
+            calls[id(frame_of(1))] = self
+
+        def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:
+            calls.pop(id(frame_of(1)), None)
+            try:
+                if exception is None:
+                    leave(self.node, None)
+                elif self.node is not None:
+                    error(self.node, exception)
+            except RecursionError:
+                return
+
+    def begin(values: Any) -> None:
+        call = calls[id(frame_of(2))]
+        if call.begun:
+            return
+        call.begun = True
+        try:
+            call.node = enter(values)
+        except RecursionError:  # the call itself is to raise it, if it comes so far
+            return
+        except BaseException as exception:  # a signal handler's
+            error(None, exception)
+            raise
+
+    return InnerCalls(probe, Call, begin=begin)
 
 
 def _generator_parts(probe: Probe) -> dict[str, Any]:

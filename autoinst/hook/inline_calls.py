@@ -6,7 +6,19 @@ import _ast
 
 from autoinst.hook.calls import Locals
 from autoinst.hook.inline import NotInlined
-from autoinst.hook.tree import NOWHERE, SCOPES, SIMPLE, bodies_of, call, contains, fields_of, move, values_of
+from autoinst.hook.tree import (
+    NOWHERE,
+    SCOPES,
+    SIMPLE,
+    bodies_of,
+    call,
+    contains,
+    fields_of,
+    move,
+    move_one,
+    place_of,
+    values_of,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,17 +26,15 @@ if TYPE_CHECKING:
 
     from autoinst.hook.inline import Wanted
 
+COMPREHENSIONS = (_ast.DictComp, _ast.GeneratorExp, _ast.ListComp, _ast.SetComp)  # some run in frames of their own
 # Within one of these a name may be read or not.
 SOMETIMES = (
     _ast.Assert,
     _ast.BoolOp,
     _ast.Compare,
-    _ast.DictComp,
-    _ast.GeneratorExp,
     _ast.IfExp,
-    _ast.ListComp,
     _ast.NamedExpr,
-    _ast.SetComp,
+    *COMPREHENSIONS,
 )
 
 
@@ -78,19 +88,83 @@ class _Calls:
     def _within(self, statement: Any, bound: set[str]) -> Any:
         if contains(statement, (_ast.Yield, _ast.YieldFrom)):
             raise NotInlined(f"the statement that calls {self.callee} yields")
-        known = bound if contains(statement, SOMETIMES) else bound | _reads(statement)
-        place = {"lineno": statement.lineno, "end_lineno": statement.lineno, "col_offset": -1, "end_col_offset": -1}
-        items = []
-        for i, names in enumerate(self.wanted.names):
+        calls = self._own_calls(statement)
+        early: tuple[tuple[str, ...], ...] = self.wanted.names
+        if calls is None:  # a comprehension: what is read is read before the statement
+            self._check(bound if contains(statement, SOMETIMES) else bound | _reads(statement))
+        else:
+            early = ((),) * len(early)
+            for node, known in calls:
+                self._check(bound | known)
+                self._open_before(node)
+        items = [
+            _ast.withitem(
+                context_expr=self._telling(i, "call" if calls is None else "within", names, statement),
+                optional_vars=None,
+            )
+            for i, names in enumerate(early)
+        ]
+        self.found = True
+        return _ast.With(items=items, body=[statement], type_comment=None, **NOWHERE)
+
+    def _own_calls(self, node: Any, known: frozenset[str] = frozenset()) -> list[tuple[Any, set[str]]] | None:
+        """Return the calls below `node`, each with variables that are sure to have been read when it is made.
+
+        None if one of them is in a comprehension.
+        """
+        if isinstance(node, COMPREHENSIONS):
+            return None if self._calls(node) else []
+        if isinstance(node, _ast.Lambda):
+            return []
+        found: list[tuple[Any, set[str]]] = []
+        if isinstance(node, _ast.Call):
+            if _dotted(node.func) == self.callee:
+                found.append((node, {*known, *_sure_reads(node)}))
+            inside = known | _sure_reads(node.func)
+        else:
+            inside = known
+        for name, value in fields_of(node):
+            for item in value if isinstance(value, list) else (value,):
+                if isinstance(item, _ast.AST):
+                    below = self._own_calls(item, known if name == "func" else inside)
+                    if below is None:
+                        return None
+                    found += below
+        return found
+
+    def _check(self, known: set[str]) -> None:
+        for names in self.wanted.names:
             for name in names:
                 if name not in known:
                     raise NotInlined(f"its rule reads {name}, which may not be set where {self.callee} is called")
-            begin = call(self.wanted.placeholder(i, "call"), values_of(Locals(self.wanted.code), names))
-            for part in (begin.func, *begin.args):
-                move(part, place)
-            items.append(_ast.withitem(context_expr=begin, optional_vars=None))
-        self.found = True
-        return _ast.With(items=items, body=[statement], type_comment=None, **NOWHERE)
+
+    def _open_before(self, node: Any) -> None:
+        """Let the call `node` open what the rule opens when its arguments are there, by what comes last before it."""
+        last = node.args[-1] if node.args else None
+        if node.keywords:
+            node.keywords[-1].value = self._opening(node.keywords[-1].value)
+        elif isinstance(last, _ast.Starred):
+            last.value = self._opening(last.value)
+        elif last is not None:
+            node.args[-1] = self._opening(last)
+        else:
+            node.func = self._opening(node.func)
+
+    def _opening(self, value: Any) -> Any:
+        """Return the expression that gives `value`, and then opens what the rule opens."""
+        for i, names in enumerate(self.wanted.names):
+            opening = self._telling(i, "begin", names, value)
+            opening.args.insert(0, value)
+            move_one(opening, place_of(value))
+            value = opening
+        return value
+
+    def _telling(self, probe: int, part: str, names: tuple[str, ...], node: Any) -> Any:
+        """Return the call of a `part` of the probe with the values of `names`, on the line of `node`."""
+        telling = call(self.wanted.placeholder(probe, part), values_of(Locals(self.wanted.code), names))
+        for each in (telling.func, *telling.args):
+            move(each, place_of(node))
+        return telling
 
 
 def _dotted(node: Any) -> str | None:
@@ -135,6 +209,11 @@ def _reads(node: Any) -> set[str]:
     if not isinstance(node, _ast.AST) or isinstance(node, _ast.Lambda):
         return set()
     return {name for _, value in fields_of(node) for name in _reads(value)}
+
+
+def _sure_reads(node: Any) -> set[str]:
+    """Return the variables that are read in `node` whatever happens."""
+    return set() if contains(node, SOMETIMES) else _reads(node)
 
 
 def _unset(node: Any) -> set[str]:

@@ -54,13 +54,23 @@ def values_of(parameters: Parameters | Locals, names: tuple[str, ...]) -> Any:
 
 def move(node: Any, place: dict[str, int]) -> None:
     """Put `node` and all below it at `place`."""
-    if "lineno" in node._attributes:
-        for name, value in place.items():
-            setattr(node, name, value)
+    move_one(node, place)
     for _, value in fields_of(node):
         for item in value if isinstance(value, list) else (value,):
             if isinstance(item, _ast.AST):
                 move(item, place)
+
+
+def move_one(node: Any, place: dict[str, int]) -> None:
+    """Put `node` alone at `place`."""
+    if "lineno" in node._attributes:
+        for name, value in place.items():
+            setattr(node, name, value)
+
+
+def place_of(node: Any) -> dict[str, int]:
+    """Return the line of `node` as a place: what is put there is no line more for tracers."""
+    return {"lineno": node.lineno, "end_lineno": node.lineno, "col_offset": -1, "end_col_offset": -1}
 
 
 def constant(value: Any) -> Any:
