@@ -114,6 +114,16 @@ def test_what_a_command_drains_is_sent_before_it_is_read(server, home):
     assert len(done.stdout.splitlines()) == 2, done.stderr
 
 
+def test_imported_jobs_are_sent_too(server, home, tmp_path):
+    url = server.address(server.make().database)
+    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job(n).to_json()) + "\n" for n in (1, 2, 3)))
+    done = autoinst(home, "import", str(tmp_path / "jobs.jsonl"), AUTOINST_STORE=url)
+    assert (done.returncode, done.stdout) == (0, "3 jobs imported\n"), done.stderr
+    with read(parse(url)) as store:
+        assert store.count() == 3
+        assert sum(cell.jobs for cell in store.totals(0, 2**62).values()) == 3
+
+
 def test_jobs_wait_while_the_server_is_away(home, agents):
     fill(home, [job(number) for number in range(1, 6)])
     with Debian() as server:

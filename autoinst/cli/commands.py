@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
+MODULES = {"import": "importing"}  # a module cannot be called as Python's own word
+
 
 def main(arguments: list[str]) -> int:
     """Run a subcommand and return the exit status."""
@@ -29,7 +31,9 @@ def main(arguments: list[str]) -> int:
     if options.command is None:
         parser.print_help()
         return 2
-    command: Callable[[argparse.Namespace], int] = importlib.import_module(f"autoinst.cli.{options.command}").run
+    command: Callable[[argparse.Namespace], int] = importlib.import_module(
+        f"autoinst.cli.{MODULES.get(options.command, options.command)}"
+    ).run
     try:
         status = command(options)
         sys.stdout.flush()

@@ -113,8 +113,9 @@ class Tail:
 
     def _catch_up(self, home: Home) -> None:
         anything = replace(self._wanted, limit=0)
+        last = home.local.last() if home.local is not None else 0
         while home.local is not None:
-            found = home.local.jobs_after(self._cursor, AT_ONCE)
+            found = home.local.jobs_after(self._cursor, AT_ONCE, upto=last, imported=False)
             for number, record in found:
                 self._cursor = number
                 if anything.matches(record):
@@ -122,6 +123,7 @@ class Tail:
                     self._print(record)
             sys.stdout.flush()
             if len(found) < AT_ONCE:
+                self._cursor = last
                 return
 
     def _print(self, record: Record) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from autoinst.errors import StoreError
 from autoinst.export.answers import REQUEST_TIMEOUT, SERVER_ERROR, TOO_EARLY, TOO_MANY, Answer, Verdict, retry_after
 from autoinst.export.feed import Feed
+from autoinst.export.source import ALL_JOBS
 from autoinst.record import INT64_MAX
 from autoinst.store.clickhouse import rows, schema
 from autoinst.store.clickhouse.client import LOGIN, Client, ServerError
@@ -74,10 +75,11 @@ class Connection:
 
 
 class Jobs(Feed):
-    """The feed of jobs."""
+    """The feed of jobs, imported ones among them."""
 
     batch = BATCH
     gather = GATHER_SECONDS
+    source = ALL_JOBS
     backlog = INT64_MAX  # what waits is bounded by this machine's own retention
 
     def __init__(self, connection: Connection) -> None:

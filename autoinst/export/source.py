@@ -31,9 +31,13 @@ class Source(Protocol):
 
 
 class Jobs:
-    """The store's jobs that have ended."""
+    """The store's jobs that have ended; those that were recorded elsewhere and imported if `imported`."""
 
     noun = "job(s)"
+
+    def __init__(self, *, imported: bool = False) -> None:
+        """Leave imported jobs out unless told otherwise: whoever recorded them has sent them."""
+        self._imported = imported
 
     def last(self, store: Store) -> int:
         """Return the number of the last job."""
@@ -45,7 +49,7 @@ class Jobs:
 
     def items(self, store: Store, batch: Batch) -> list[Any]:
         """Return the jobs of a batch that are not running still."""
-        jobs = store.jobs_after(batch.after, -1, upto=batch.upto)
+        jobs = store.jobs_after(batch.after, -1, upto=batch.upto, imported=self._imported)
         return [record for _, record in jobs if record.status != "running"]
 
     def count(self, store: Store, n: int, upto: int) -> int:
@@ -83,4 +87,4 @@ class Notices:
         return f"{item.kind} {item.subject}"
 
 
-JOBS, NOTICES = Jobs(), Notices()
+JOBS, ALL_JOBS, NOTICES = Jobs(), Jobs(imported=True), Notices()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoinst.store import check_ins
 from autoinst.store.attempts import Attempts
@@ -13,10 +13,12 @@ from autoinst.store.rollups import Rollups
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from autoinst.record import Record
     from autoinst.store.records import Names, Row
+
+    ProcessTexts = tuple[Any, ...]  # pid, host, service, environment, revision
 
 # What a record may replace: an end that was seen replaces one that was inferred, never the other way.
 _RANK = {status: (0 if status == RUNNING else 1 if status == KILLED else 2) for status in STATUS_NUMBERS.values()}
@@ -30,6 +32,41 @@ class Inserted(NamedTuple):
     new: int
     replaced: int
     known: int
+
+
+def total(parts: Iterable[Inserted]) -> Inserted:
+    """Return the sum of `parts`."""
+    numbers = [0, 0, 0]
+    for part in parts:
+        numbers = [a + b for a, b in zip(numbers, part, strict=True)]
+    return Inserted(*numbers)
+
+
+def by_process(records: Iterable[Record]) -> dict[ProcessTexts, list[Record]]:
+    """Return records by what they say of their process."""
+    out: dict[ProcessTexts, list[Record]] = {}
+    for record in records:
+        out.setdefault(texts_of(record), []).append(record)
+    return out
+
+
+def texts_of(record: Record) -> ProcessTexts:
+    """Return what a record says of its process."""
+    return record.pid, record.host, record.service, record.environment, record.revision
+
+
+def without_ties(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Yield `records` in parts, in none of which one of another process began in the same moment as the one before it.
+
+    Jobs of one moment are listed by their order in the store, which inserting them process by process would change.
+    """
+    part: list[Record] = []
+    for record in records:
+        if part and part[-1].started_ns == record.started_ns and texts_of(part[-1]) != texts_of(record):
+            yield part
+            part = []
+        part.append(record)
+    yield part
 
 
 class Inserter:
@@ -67,7 +104,7 @@ class Inserter:
         found = self._con.execute("SELECT revision FROM process WHERE id = ?", (process,)).fetchone()
         self.revision = int(found[0]) if found else 0
 
-    def insert(self, records: Sequence[Record], process: int) -> Inserted:
+    def insert(self, records: Sequence[Record], process: int, *, imported: bool = False) -> Inserted:
         """Insert `records` of the process with that row number (0: unknown)."""
         self.of_process(process)
         best: dict[str, Record] = {}
@@ -87,7 +124,7 @@ class Inserter:
             if record.tags:
                 self.attempts.note(record)
                 check_ins.note(self._con, record)
-            rows.append(to_row(record, self._names, process, error))
+            rows.append(to_row(record, self._names, process, error, imported=imported))
             extras.append((record, message))
         found = self._con.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job'").fetchone()
         before = found[0] if found else 0

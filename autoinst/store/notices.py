@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoinst.record import INT64_MAX
-from autoinst.store.records import KILLED, STATUS_NUMBERS
+from autoinst.store.records import FLAG_IMPORTED, KILLED, STATUS_NUMBERS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -79,13 +79,17 @@ def latest(con: sqlite3.Connection, kind: str, subject: str) -> Notice | None:
 def troubles(
     con: sqlite3.Connection, names: Names, n: int, upto: int, queue_ns: int | None, limit: int
 ) -> list[Trouble]:
-    """Return up to `limit` jobs after cursor `n` up to `upto` that failed, were killed, or waited longer than that."""
+    """Return up to `limit` jobs after cursor `n` up to `upto` that failed, were killed, or waited longer than that.
+
+    Not those that were recorded elsewhere and imported.
+    """
     rows = con.execute(
         "SELECT j.n, j.id, j.status, j.start, j.queue_time, j.action, j.queue, e.fingerprint, i.state, i.changed,"
         " coalesce(p.revision, 0) FROM job j LEFT JOIN error e ON e.id = j.error"
         " LEFT JOIN incident i ON i.error = j.error LEFT JOIN process p ON p.id = j.process"
-        " WHERE j.n > ? AND j.n <= ? AND (j.status = ? OR j.status = ? OR j.queue_time > ?) ORDER BY j.n LIMIT ?",
-        (n, upto, ERROR, KILLED, INT64_MAX if queue_ns is None else queue_ns, limit),
+        " WHERE j.n > ? AND j.n <= ? AND j.flags & ? = 0 AND (j.status = ? OR j.status = ? OR j.queue_time > ?)"
+        " ORDER BY j.n LIMIT ?",
+        (n, upto, FLAG_IMPORTED, ERROR, KILLED, INT64_MAX if queue_ns is None else queue_ns, limit),
     )
     return [
         Trouble(

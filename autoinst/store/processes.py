@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from autoinst.record import INT64_MAX
 from autoinst.store import details
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
+    from autoinst.record import Record
     from autoinst.store.records import Names
 
-
 REMEMBERED = 10_000  # processes whose texts are kept in memory
+IMPORTED = "imported"  # how a process ended of which nothing but its jobs is known
 
 
 class ProcessInfo(NamedTuple):
@@ -68,11 +71,7 @@ class Processes:
         texts = [info.description.get(key) for key in ("host", "service", "environment", "revision")]
         numbers = [self._names.number(text if isinstance(text, str) else None) for text in texts]
         if numbers[-1] and info.started_ns:
-            self._con.execute(
-                "INSERT INTO deploy(revision, service, first) VALUES(?,?,?)"
-                " ON CONFLICT DO UPDATE SET first = min(first, excluded.first)",
-                (numbers[-1], numbers[1], info.started_ns),
-            )
+            self._note_deploy(numbers[-1], numbers[1], info.started_ns)
         return int(
             self._con.execute(
                 "INSERT INTO process(uid, pid, host, service, environment, revision, description, started, first_seen,"
@@ -98,6 +97,32 @@ class Processes:
         pid, host, service, environment, revision = texts
         said = {"host": host, "service": service, "environment": environment, "revision": revision}
         return self.enter(ProcessInfo(uid, pid or 0, 0, said), 0)
+
+    def enter_imported(self, texts: tuple[Any, ...], records: Sequence[Record]) -> int:
+        """Return the row number of another machine's process, which lived at least as long as these of its records."""
+        number = self.enter_unknown(texts)
+        if not number:
+            return 0
+        first = min(record.started_ns for record in records)
+        last = max(record.started_ns + (record.duration_ns or 0) for record in records)
+        last = min(last, INT64_MAX)
+        self._con.execute(
+            "UPDATE process SET started = CASE started WHEN 0 THEN ?1 ELSE min(started, ?1) END, first_seen ="
+            " CASE first_seen WHEN 0 THEN ?1 ELSE min(first_seen, ?1) END, last_seen = max(last_seen, ?2),"
+            " ended = max(ifnull(ended, 0), ?2), how = ifnull(how, ?3) WHERE id = ?4",
+            (first, last, IMPORTED, number),
+        )
+        _, _, service, _, revision = texts
+        if revision:
+            self._note_deploy(self._names.number(revision), self._names.number(service), first)
+        return number
+
+    def _note_deploy(self, revision: int, service: int, started_ns: int) -> None:
+        self._con.execute(
+            "INSERT INTO deploy(revision, service, first) VALUES(?,?,?)"
+            " ON CONFLICT DO UPDATE SET first = min(first, excluded.first)",
+            (revision, service, started_ns),
+        )
 
     def _description(self, description: dict[str, Any]) -> int:
         # Forked workers all say the same, so that 100,000 of them share one row.

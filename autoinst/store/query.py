@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoinst.store import details
 from autoinst.store.conditions import Conditions
-from autoinst.store.records import JOB_COLUMNS, STATUS_NUMBERS, from_row, unpack_job_id
+from autoinst.store.records import FLAG_IMPORTED, JOB_COLUMNS, STATUS_NUMBERS, from_row, unpack_job_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,12 +189,12 @@ def _select(con: sqlite3.Connection, where: list[str], values: list[Any], order:
 
 
 def jobs_after(
-    con: sqlite3.Connection, names: Names, processes: Processes, n: int, limit: int, upto: int
+    con: sqlite3.Connection, names: Names, processes: Processes, n: int, limit: int, upto: int, *, imported: bool
 ) -> list[tuple[int, Record]]:
     """Return up to `limit` jobs stored after cursor `n` up to cursor `upto`, oldest first, each with its own cursor."""
     rows = con.execute(
-        f"SELECT {JOB_COLUMNS}, n FROM job WHERE n > ? AND n <= ? ORDER BY n LIMIT ?",  # noqa: S608
-        (n, upto, limit),
+        f"SELECT {JOB_COLUMNS}, n FROM job WHERE n > ? AND n <= ? AND flags & ? = 0 ORDER BY n LIMIT ?",  # noqa: S608
+        (n, upto, 0 if imported else FLAG_IMPORTED, limit),
     )
     return [(row[-1], from_row(row[:-1], names, processes.texts(row[_PROCESS]))) for row in rows]
 

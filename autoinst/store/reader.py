@@ -120,13 +120,15 @@ class Reader:
         with self._errors():
             return query.trace(self._con, self._names, self._processes, trace_id, limit)
 
-    def jobs_after(self, n: int, limit: int = 1000, *, upto: int = INT64_MAX) -> list[tuple[int, Record]]:
+    def jobs_after(
+        self, n: int, limit: int = 1000, *, upto: int = INT64_MAX, imported: bool = True
+    ) -> list[tuple[int, Record]]:
         """Return jobs stored after cursor `n` up to `upto` in the order of storing, each with its cursor.
 
-        `limit` -1: all of them.
+        `limit` -1: all of them; `imported`: also those that were recorded elsewhere.
         """
         with self._errors():
-            return query.jobs_after(self._con, self._names, self._processes, n, limit, upto)
+            return query.jobs_after(self._con, self._names, self._processes, n, limit, upto, imported=imported)
 
     def cursor_after(self, n: int, limit: int) -> int:
         """Return the cursor of the last of up to `limit` jobs stored after cursor `n`; `n` where there are none."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STATUS_NUMBERS = {name: number for number, name in enumerate(STATUS_NAMES)}
 RUNNING, KILLED = STATUS_NUMBERS["running"], STATUS_NUMBERS["killed"]
 FLAG_CLOCK_SKEW, FLAG_TRUNCATED = 1, 2
+FLAG_IMPORTED = 4  # recorded elsewhere: nobody is told of it again
 
 JOB_COLUMNS = (
     "id, status, start, duration, queue_time, action, site, queue, attempts, process, thread, flags, error, job_id,"
@@ -99,7 +100,7 @@ class Names:
         return found
 
 
-def to_row(record: Record, names: Names, process: int, error: int | None) -> Row:
+def to_row(record: Record, names: Names, process: int, error: int | None, *, imported: bool = False) -> Row:
     """Return the values of JOB_COLUMNS; `process` and `error` are rows of those tables (0 and None: none)."""
     site, action = names.site(record)
     return (
@@ -114,7 +115,7 @@ def to_row(record: Record, names: Names, process: int, error: int | None) -> Row
         record.attempts,
         process,
         names.number(record.thread),
-        FLAG_CLOCK_SKEW * record.clock_skew + FLAG_TRUNCATED * record.truncated,
+        FLAG_CLOCK_SKEW * record.clock_skew + FLAG_TRUNCATED * record.truncated + FLAG_IMPORTED * imported,
         error,
         pack_job_id(record.job_id),
         details.of_record(record),

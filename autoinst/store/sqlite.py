@@ -14,7 +14,7 @@ from autoinst.config import SHARED_FILE, is_shared, share_file
 from autoinst.errors import StoreError
 from autoinst.store import check_ins, feeds, incidents, notices, overflow, rollups, schema, unsent
 from autoinst.store.clickhouse.sending import Sending
-from autoinst.store.insert import Inserted, Inserter
+from autoinst.store.insert import Inserter, by_process, total, without_ties
 from autoinst.store.leftout import LeftOut
 from autoinst.store.reader import CorruptStoreError, OutdatedStoreError, Reader, told_as_store_errors
 from autoinst.store.retention import Retention
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from autoinst.spool.counted import Counted
     from autoinst.store.failures import ErrorGroup
     from autoinst.store.feeds import Batch, Feed
+    from autoinst.store.insert import Inserted
     from autoinst.store.processes import ProcessInfo
     from autoinst.store.retention import Forgotten, Limits
     from autoinst.store.unsent import Change, Sender
@@ -120,15 +121,23 @@ class Store(Reader):
         """
         if process is not None:
             return self._inserter.insert(records, process)
-        groups: dict[tuple[Any, ...], list[Record]] = {}
-        for record in records:
-            texts = (record.pid, record.host, record.service, record.environment, record.revision)
-            groups.setdefault(texts, []).append(record)
-        totals = [0, 0, 0]
-        for texts, group in groups.items():
-            found = self._inserter.insert(group, self._processes.enter_unknown(texts))
-            totals = [a + b for a, b in zip(totals, found, strict=True)]
-        return Inserted(*totals)
+        return total(
+            self._inserter.insert(group, self._processes.enter_unknown(texts))
+            for texts, group in by_process(records).items()
+        )
+
+    def import_(self, records: Sequence[Record]) -> Inserted:
+        """Insert records of another store as `insert` does, in their order; exporters are not told of them.
+
+        What is remembered of rows is read anew, so that an agent may write and remove rows between two transactions.
+        """
+        for part in (self._inserter, self._names, self._processes):
+            part.forget()
+        return total(
+            self._inserter.insert(group, self._processes.enter_imported(texts, group), imported=True)
+            for part in without_ties(records)
+            for texts, group in by_process(part).items()
+        )
 
     def set_counted(self, arena_uid: bytes, rows: Iterable[Counted]) -> int:
         """Bring what an arena has only counted up to date; the numbers never fall. Returns how many jobs were added."""
