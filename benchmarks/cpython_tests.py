@@ -114,7 +114,8 @@ def run(python: str, mode: str, module: str, mechanism: str, seconds: float = TI
         environ |= {"AUTOINST_HOME": os.path.join(folder, "home"), "AUTOINST_AGENT": "off", "LC_ALL": "C.UTF-8"}
         environ["AUTOINST_MECHANISM"] = mechanism
         with open(os.path.join(folder, "output"), "w+b") as output:
-            command = [python, "-W", "default", str(CHILD), mode, module, path]
+            # Without site: what .pth files of this machine import would be loaded before autoinst is.
+            command = [python, "-S", "-W", "default", str(CHILD), mode, module, path]
             end = finish(command, work, environ, output, seconds)
             output.seek(0)
             said = output.read().decode(errors="replace").strip().splitlines()

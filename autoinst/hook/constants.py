@@ -7,6 +7,7 @@ A method is bound to an object that does; its function uses no name of a module,
 
 from __future__ import annotations
 
+from _thread import get_ident
 from types import FunctionType, MethodType, SimpleNamespace
 
 TYPE_CHECKING = False
@@ -15,16 +16,26 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# A trampoline's: where there is no room left for them, the function's own call is to say so.
 def _enter(self: Any, values: Any) -> Any:
-    return self.enter(values)
+    try:
+        return self.enter(values)
+    except RecursionError:
+        return None
 
 
 def _exit(self: Any, node: Any, result: Any) -> None:
-    self.exit(node, result)
+    try:
+        self.exit(node, result)
+    except RecursionError:
+        return
 
 
 def _error(self: Any, node: Any, exception: Any) -> None:
-    self.error(node, exception)
+    try:
+        self.error(node, exception)
+    except RecursionError:
+        return
 
 
 def _first(self: Any, generator: Any) -> Any:
@@ -36,7 +47,10 @@ def _delegating(self: Any, function: Any) -> Any:
 
 
 def _trim(self: Any, exception: Any) -> None:
-    self.trim(exception)
+    try:
+        self.trim(exception)
+    except RecursionError:
+        return
 
 
 def _suspend(self: Any, value: Any) -> Any:
@@ -60,7 +74,10 @@ def _begin(self: Any, value: Any, values: Any) -> Any:
 
 
 def _call(self: Any, values: Any) -> Any:
-    call = self.new(self.kind)
+    try:
+        call = self.new(self.kind)
+    except RecursionError:  # the function's own calls are to raise it, with no frame of this in its traceback
+        return self.nothing
     call.node = values
     return call
 
@@ -77,16 +94,26 @@ def method(name: str, owner: Any) -> Callable[..., Any]:
     return MethodType(_FUNCTIONS[name], owner)
 
 
+class Nothing:
+    """Stands around a body that has no room for a call of Python code."""
+
+    __slots__ = ()
+
+    __enter__ = get_ident
+    __exit__ = "".format  # takes anything and gives what is false
+
+
 class Calls:
     """The calls of one inlined function under one probe: `kind` is their class, the others tell of them."""
 
-    __slots__ = ("begin", "give", "kind", "new", "probe", "resume", "suspend")
+    __slots__ = ("begin", "give", "kind", "new", "nothing", "probe", "resume", "suspend")
 
     def __init__(self, probe: Any, kind: type, **tellers: Callable[[Any], None]) -> None:
         """Make calls of `kind`, which `tellers` are told about by frame (begin, give, suspend, resume)."""
         self.probe = probe
         self.kind = kind
         self.new = object.__new__
+        self.nothing = _nothing
         for name, teller in tellers.items():
             setattr(self, name, teller)
 
@@ -106,12 +133,16 @@ class Calls:
             {
                 "new": methodcaller("__call__"),  # makes one
                 "kind": nullcontext,
+                "nothing": nullcontext(),
                 "begin": id,
                 "give": id,
                 "suspend": id,
                 "resume": id,
             },
         )
+
+
+_nothing = Nothing()
 
 
 class InnerCalls(Calls):

@@ -639,8 +639,20 @@ def callers():
     yield "inspect.stack", s.stack_names()
     yield "stack size", s.stack_size() - len(inspect.stack())
     yield "recursion depth", s.depth() * 10 // sys.getrecursionlimit()
+    yield "traceback of endless recursion", sorted(set(files_of(s.endless)))
     yield "settrace", traced(sys.settrace)
     yield "setprofile", traced(sys.setprofile)
+
+
+def files_of(function):
+    try:
+        function()
+    except RecursionError as error:
+        traceback = error.__traceback__
+        while traceback is not None:
+            code = traceback.tb_frame.f_code
+            yield code.co_filename.rpartition("/")[2], code.co_name
+            traceback = traceback.tb_next
 
 
 def line_of(warning):
