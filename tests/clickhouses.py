@@ -79,6 +79,7 @@ class Debian(_Database, Server):
 
     program = package = "clickhouse-server"
     start_seconds = 60.0
+    many_files = True
 
     def start(self, program: str, folder: Path) -> None:
         """Start it for the users default (no password), autoinst, and reader (who may not write)."""
@@ -98,6 +99,7 @@ class Chdb(_Database, Server):
 
     program, package = "python3", "python3"  # that of its environment, see start
     start_seconds = 120.0
+    many_files = True
 
     def start(self, program: str, folder: Path) -> None:
         """Start it in the library's environment."""

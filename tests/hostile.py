@@ -34,7 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         self.was_read = False
         receiver = self.receiver
         receiver.requests += 1
-        behave = receiver.next() or receiver.path_behaviours.get(self.path) or receiver.chance()
+        told = receiver.next() if receiver.only in self.path else None
+        behave = told or receiver.path_behaviours.get(self.path) or receiver.chance()
         if behave is not None:
             behave(self)
             return
@@ -42,21 +43,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def accept(self) -> None:
         """Take the request, as a good receiver does."""
-        self.receiver.take(self)
-        self.reply(200, b"{}", JSON)
+        self.receiver.accept(self)
+
+    def sent(self) -> bytes:
+        """Return the request's body as it came."""
+        if not self.was_read:
+            self.was_read = True
+            self.data = self.rfile.read(int(self.headers["Content-Length"]))
+        return self.data
 
     def body(self) -> bytes:
         """Return the request's body, unpacked."""
-        if not self.was_read:
-            self.was_read = True
-            data = self.rfile.read(int(self.headers["Content-Length"]))
-            self.data = gzip.decompress(data) if self.headers.get("Content-Encoding") == "gzip" else data
-        return self.data
+        data = self.sent()
+        return gzip.decompress(data) if self.headers.get("Content-Encoding") == "gzip" else data
 
     def reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         """Send a whole response."""
-        if not self.was_read:
-            self.rfile.read(int(self.headers["Content-Length"]))
+        self.sent()
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -102,6 +105,7 @@ class Receiver:
         self.path_behaviours: dict[str, Behaviour] = {}  # what is always done at a path
         self.chance: Callable[[], Behaviour | None] = lambda: None  # asked where nothing else is to be done
         self.hanging = 0
+        self.only = ""  # what a path must have in it for `behave` to be about it
 
     @property
     def url(self) -> str:
@@ -122,6 +126,11 @@ class Receiver:
     def pending(self) -> int:
         """How many behaviours have not been shown yet."""
         return len(self._behaviours)
+
+    def accept(self, handler: Handler) -> None:
+        """Take a request, and say so."""
+        self.take(handler)
+        handler.reply(200, b"{}", JSON)
 
     def take(self, handler: Handler) -> None:
         """Keep what was posted."""

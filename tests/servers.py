@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import pwd
+import shutil
 import socket
 import struct
 import subprocess
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
 TRIES = 5
 GZIP = b"\x1f\x8b"
+MEMORY, MUCH = "/dev/shm", 2 * 2**30  # a file system in memory, where there is one; bytes that must be free there
+
+
+def _has_room(folder: str) -> bool:
+    try:
+        return shutil.disk_usage(folder).free >= MUCH
+    except OSError:
+        return False
 
 
 class Server:
@@ -32,6 +41,7 @@ class Server:
     program: str  # looked for on PATH
     package: str  # Debian's, which has it
     start_seconds = 20.0
+    many_files = False  # kept in memory where there is room: a busy disk takes minutes to remove them
 
     def __init__(self) -> None:
         self.port = 0
@@ -53,7 +63,9 @@ class Server:
             )
         for _ in range(TRIES):
             self._folder = tempfile.TemporaryDirectory(
-                prefix=f"autoinst-{Path(self.program).name}-", ignore_cleanup_errors=True
+                prefix=f"autoinst-{Path(self.program).name}-",
+                dir=MEMORY if self.many_files and _has_room(MEMORY) else None,
+                ignore_cleanup_errors=True,
             )
             self.port = free_port()
             self.start(program, Path(self._folder.name))

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from autoinst.posting import Response
 
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a receiver may ask for longer, and is asked again after that
 SNIPPET = 200  # characters shown of an answer's body
@@ -40,19 +40,6 @@ class Answer(NamedTuple):
     size: int = 0
 
 
-class Response(NamedTuple):
-    """What came back for a request: HTTP status, headers in lower case, and the body's beginning."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def content_type(self) -> str:
-        """The media type, without parameters."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
 def accepted(response: Response, size: int) -> Answer | None:
     """Return that a receiver which only tells by its status took `size` bytes; None where it did not.
 
@@ -73,8 +60,7 @@ def judge(response: Response, told: str = "") -> Answer:
     if detail:
         text += f": {detail}"
     if MULTIPLE_CHOICES <= status < BAD_REQUEST:
-        place = response.headers.get("location", "nowhere")
-        return Answer(Verdict.WRONG, f"answered {status}, a redirection to {place}: set the endpoint to where it is")
+        return Answer(Verdict.WRONG, f"{text}, {response.redirection}: set the endpoint to where it is")
     if status == TOO_LARGE:
         return Answer(Verdict.SPLIT, text)
     if status in (BAD_REQUEST, UNPROCESSABLE):

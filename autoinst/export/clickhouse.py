@@ -10,7 +10,16 @@ import time
 from typing import TYPE_CHECKING
 
 from autoinst.errors import StoreError
-from autoinst.export.answers import REQUEST_TIMEOUT, SERVER_ERROR, TOO_EARLY, TOO_MANY, Answer, Verdict, retry_after
+from autoinst.export.answers import (
+    REQUEST_TIMEOUT,
+    SERVER_ERROR,
+    TOO_EARLY,
+    TOO_LARGE,
+    TOO_MANY,
+    Answer,
+    Verdict,
+    retry_after,
+)
 from autoinst.export.feed import Feed
 from autoinst.export.source import ALL_JOBS
 from autoinst.record import INT64_MAX
@@ -30,7 +39,7 @@ GATHER_SECONDS = 1.0
 # Error codes of ClickHouse, src/Common/ErrorCodes.cpp: a value it does not take; too little memory for so many; what
 # somebody has to see to, such as a user's rights, a missing table or an unknown setting.
 REFUSED = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 469})
-TOO_LARGE = 241
+TOO_MUCH_MEMORY = 241
 SETTINGS = frozenset({16, 47, 60, 81, 115, 164, 291, 497, *LOGIN})
 
 
@@ -38,7 +47,7 @@ def answer_of(error: StoreError, place: str) -> Answer:
     """Return what follows from a server at `place` that did not take something."""
     text = str(error).removeprefix(f"{place}: ")
     if isinstance(error, ServerError):
-        if error.code == TOO_LARGE:
+        if error.code == TOO_MUCH_MEMORY or (not error.code and error.status == TOO_LARGE):
             return Answer(Verdict.SPLIT, text)
         if error.code in REFUSED:
             return Answer(Verdict.REFUSED, text)

@@ -15,9 +15,9 @@ from autoinst.export.signals import INTERNAL, Metric, Point, Resource, Span
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from autoinst.export.answers import Response
     from autoinst.export.endpoint import Endpoint
     from autoinst.export.signals import Attributes
+    from autoinst.posting import Response
     from autoinst.record import Record
     from autoinst.store.feeds import Batch
 

@@ -6,26 +6,25 @@ import contextlib
 import gzip
 import json
 import re
-import ssl
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
-import urllib3
-
-from autoinst import __version__
+from autoinst import posting
 from autoinst.errors import StoreError
+from autoinst.store.clickhouse.address import VARIABLE
 from autoinst.store.reader import SlowStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from autoinst.posting import Response
     from autoinst.store.clickhouse.address import Address
 
-CONNECT_SECONDS = 5.0
-SECONDS = 30.0  # for an answer, where nobody set a limit
+SECONDS = 30.0  # for a request in all, where nobody set a limit
+SLOWEST = 20_000  # bytes a second: what is inserted gets the time that takes beside
 MAX_ANSWER = 256 * 1024 * 1024  # bytes of one answer
-OK = 200
+OK, REDIRECTIONS, TOO_LARGE, TOO_MANY, SERVER_ERROR = 200, range(300, 400), 413, 429, 500
 TOLD = 400  # characters of the server's own words
 # Error codes of ClickHouse, src/Common/ErrorCodes.cpp.
 UNKNOWN_TABLE, UNKNOWN_DATABASE, TIMEOUT_EXCEEDED, READONLY = 60, 81, 159, 164
@@ -83,17 +82,14 @@ class Client:
         self._seconds = seconds
         self._deadline: float | None = None
         self._version: Version | None = None
-        options: dict[str, Any] = {"maxsize": 2, "retries": False}
-        if address.secure:
-            try:
-                options["ssl_context"] = ssl.create_default_context(cafile=address.certificate)
-            except OSError as error:
-                raise StoreError(f"certificate {address.certificate}: {error.strerror or error}") from None
-        self._pool = urllib3.PoolManager(**options)
+        try:
+            self._poster = posting.Poster(context=posting.tls(address.certificate) if address.secure else None)
+        except posting.SettingsError as error:
+            raise StoreError(str(error)) from None
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.clear()
+        self._poster.close()
 
     @contextlib.contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
@@ -124,7 +120,7 @@ class Client:
         try:
             return [json.loads(line) for line in body.splitlines() if line]
         except ValueError:
-            raise self._refused(OK, "") from None
+            raise self._refused(posting.Response(OK, {}, b"")) from None
 
     def one(self, sql: str) -> Any:
         """Return the first column of the first row, None where there is no row."""
@@ -146,47 +142,43 @@ class Client:
                 settings |= {"async_insert": 1, "wait_for_async_insert": 1}
             elif token is not None:
                 settings["insert_deduplication_token"] = token
-        if self._post(body, settings, self._left(), {"Content-Encoding": "gzip"}).strip():
-            raise self._refused(OK, "")  # a server that has the rows says nothing: this is a proxy's page, say
+        seconds = self._left(len(body) / SLOWEST)
+        if self._post(body, settings, seconds, {"Content-Encoding": "gzip"}).strip():
+            raise self._refused(
+                posting.Response(OK, {}, b"")
+            )  # a server that has the rows says nothing: this is a page
         return len(body)
 
-    def _left(self) -> float:
-        return self._seconds if self._deadline is None else max(self._deadline - time.monotonic(), 0.05)
+    def _left(self, more: float = 0.0) -> float:
+        if self._deadline is None:
+            return self._seconds + more
+        return max(self._deadline - time.monotonic(), 0.05)
 
     def _post(self, body: bytes, settings: dict[str, Any], seconds: float, more: dict[str, str] | None = None) -> bytes:
         address = self.address
         headers = {
-            "User-Agent": f"autoinst/{__version__}",
+            "User-Agent": posting.USER_AGENT,
             "X-ClickHouse-User": address.user,
             "X-ClickHouse-Key": address.password,
             "X-ClickHouse-Database": address.database,
             **(more or {}),
         }
-        query = urlencode({"database": address.database, **settings})
+        headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
+        url = f"{address.url}?{urlencode({'database': address.database, **settings})}"
         try:
-            answer = self._pool.request(
-                "POST",
-                f"{address.url}?{query}",
-                body=body,
-                headers={name: value.encode().decode("latin-1") for name, value in headers.items()},
-                redirect=False,
-                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds + 1),
-                preload_content=False,
-            )
-            try:
-                data: bytes = answer.read(MAX_ANSWER)
-            finally:
-                answer.release_conn()
-        except urllib3.exceptions.ReadTimeoutError:
-            raise SlowStoreError(f"{address.place}: no answer within {seconds:.0f} s") from None
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise UnreachableError(f"{address.place}: {reason(error)}") from None
+            answer = self._poster.post(url, body, headers, seconds=seconds, most=MAX_ANSWER)
+        except posting.NoAnswerError as error:
+            kind = SlowStoreError if error.late else UnreachableError
+            raise kind(f"{address.place}: {error}") from None
         if answer.status != OK:  # the only one it answers where all is well
-            raise self._refused(answer.status, data.decode("utf-8", "replace"), answer.headers.get("Retry-After"))
-        return data
+            raise self._refused(answer)
+        if not answer.whole:
+            raise StoreError(f"{address.place}: the answer is larger than {MAX_ANSWER // 2**20} MiB")
+        return answer.body
 
-    def _refused(self, status: int, text: str, retry_after: str | None = None) -> StoreError:
+    def _refused(self, answer: Response) -> StoreError:
         address = self.address
+        text = answer.body.decode("utf-8", "replace")
         found = _CODE.search(text)
         code = int(found[1]) if found else 0
         if code == TIMEOUT_EXCEEDED:
@@ -200,24 +192,21 @@ class Client:
         elif code:
             text = _words(text)
         else:
-            text = f"answered {status}, which is not ClickHouse's HTTP interface"
-        return ServerError(f"{address.place}: {text}", code, status, retry_after)
+            text = _of_another(answer)
+        return ServerError(f"{address.place}: {text}", code, answer.status, answer.headers.get("retry-after"))
 
 
-def reason(error: Exception) -> str:
-    """Return in a few words why there was no answer."""
-    inner: BaseException = error
-    for _ in range(10):
-        found = getattr(inner, "reason", None)
-        cause = found if isinstance(found, BaseException) else inner.__cause__ or inner.__context__
-        if cause is None:
-            break
-        inner = cause
-    if isinstance(inner, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {inner.verify_message}"
-    if isinstance(inner, OSError) and inner.strerror:
-        return inner.strerror[0].lower() + inner.strerror[1:]
-    return str(inner) or type(inner).__name__
+def _of_another(answer: Response) -> str:
+    """Return in words what something answered that is no ClickHouse, or stands before one."""
+    status = answer.status
+    text = f"answered {status}"
+    if status in REDIRECTIONS:
+        return f"{text}, {answer.redirection}: set {VARIABLE} to where it is"
+    if status == TOO_LARGE:
+        return f"{text}: what is sent at once is too large for what stands before it"
+    if status == TOO_MANY or status >= SERVER_ERROR:
+        return f"{text}, not as ClickHouse does: something before it, or it is not up yet"
+    return f"{text}, which is not ClickHouse's HTTP interface"
 
 
 def _words(text: str) -> str:
