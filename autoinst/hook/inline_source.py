@@ -6,13 +6,13 @@ The `ast` module is not imported: the parser and its classes are built in.
 from __future__ import annotations
 
 import _ast
-import sys
 
 from autoinst.hook.calls import CALLS
 from autoinst.hook.inline import NotInlined, same_code
 from autoinst.hook.inline_calls import edit_calls
 from autoinst.hook.trampoline import ONLY_AST, Parameters, kind_of
 from autoinst.hook.tree import NOWHERE, SCOPES, SIMPLE, bodies_of, call, constant, contains, fields_of, move, values_of
+from autoinst.hook.warned import NoWarnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from autoinst.hook.inline import Wanted
 
 MAX_SOURCE = 2_000_000  # bytes; parsing takes 100 times that in memory
-IGNORE = ("ignore", None, Warning, None, 0)
 
 
 def inline(
@@ -35,7 +34,7 @@ def inline(
     """
     if len(source) > MAX_SOURCE:
         raise NotInlined("the source is too long")
-    with _NoWarnings():
+    with NoWarnings():
         try:
             tree: Any = compile(source, code.co_filename, "exec", ONLY_AST, True)
             same = same_code(compile(tree, code.co_filename, "exec", 0, True), code)
@@ -224,20 +223,3 @@ def _first_place(code: CodeType) -> dict[str, int]:
     lines = [line for _, _, line in code.co_lines() if line not in (None, code.co_firstlineno)]
     line = lines[0] if lines else code.co_firstlineno
     return {"lineno": line, "end_lineno": line, "col_offset": -1, "end_col_offset": -1}
-
-
-class _NoWarnings:
-    """Keeps what the compiler warns about to itself: the program was told when the code was compiled first.
-
-    The filter is put into the list that is in force, not by `warnings.catch_warnings`, whose change of the filters'
-    version would make the program's `once` and `default` warnings appear again.
-    """
-
-    def __enter__(self) -> None:
-        import _warnings
-
-        self.filters: Any = getattr(sys.modules.get("warnings"), "filters", None) or _warnings.filters
-        self.filters.insert(0, IGNORE)
-
-    def __exit__(self, *_: object) -> None:
-        self.filters.remove(IGNORE)
