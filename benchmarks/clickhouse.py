@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from autoinst.record import Event
-from autoinst.store.clickhouse import rows, schema
+from autoinst.store.clickhouse import rows, schema, totals
 from autoinst.store.clickhouse.address import parse
 from autoinst.store.clickhouse.client import Client
 from autoinst.store.clickhouse.reader import Server
@@ -29,6 +29,7 @@ from autoinst.store.processes import ProcessInfo
 from autoinst.store.query import JobFilter
 from autoinst.store.search import parse as search
 from autoinst.store.sqlite import Store
+from autoinst.web import charts
 from autoinst.web import window as windows
 from benchmarks.store import BATCH, plain
 from tests.clickhouses import Chdb, Debian, ship
@@ -117,7 +118,7 @@ def multiply(client: Client, times: int) -> None:
     for n in range(1, times):
         changed = f"bitXor(id_high, {n << 8}) AS id_high, start + {n * 1_000} AS start, home + {n} AS home"
         client.run(f"INSERT INTO job SELECT * REPLACE ({changed}) FROM (SELECT * FROM job WHERE home = {home})")
-        for table in ("total", "release", "statement", "error", "error_hour"):
+        for table in ("total", "overall", "release", "statement", "error", "error_hour"):
             one = f"(SELECT * FROM {table} WHERE home = {home})"
             client.run(f"INSERT INTO {table} SELECT * REPLACE (home + {n} AS home) FROM {one}")
     took = time.perf_counter() - begin
@@ -137,6 +138,16 @@ def sizes(address: Address) -> None:
     print(f"all tables                   {sum(f['bytes'] for f in found.values()) / jobs:>12,.1f} B/job")
 
 
+def by_action(store: Server, window: windows.Window) -> object:
+    """Ask for the chart as if there were no totals of all actions together."""
+    minutes, where = totals._steps(window.since_ns, window.until_ns, window.step_ns)
+    step = window.step_ns // totals.NS
+    return store.client.rows(
+        f"SELECT intDiv(t.at, {step}) * {step} AS step, {totals.CELL} FROM total AS t FINAL"
+        f" WHERE t.minutes = {minutes} AND {where} GROUP BY step ORDER BY step"
+    )
+
+
 def questions(address: Address, now: int) -> None:
     window = windows.of({}, now, 0)
     with Server(address) as store:
@@ -146,6 +157,10 @@ def questions(address: Address, now: int) -> None:
         asked = {
             "Overview: totals of 24 h": lambda: store.totals(window.since_ns, window.until_ns),
             "Overview: its chart": lambda: store.series(window.since_ns, window.until_ns, step_ns=window.step_ns),
+            "the same from totals by action": lambda: by_action(store, window),
+            "Overview: small charts": lambda: store.action_steps(
+                window.since_ns, window.until_ns, step_ns=charts.coarse(window).step_ns
+            ),
             "newest 50 jobs": lambda: list(store.jobs(JobFilter(limit=50))),
             "newest 50 failures": lambda: list(store.jobs(failed)),
             "newest 50 of an action": lambda: list(store.jobs(JobFilter(limit=50, action="shop.jobs.Job4#perform"))),

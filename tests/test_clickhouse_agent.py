@@ -132,6 +132,7 @@ def test_jobs_wait_while_the_server_is_away(home, agents):
         agents.start(AUTOINST_STORE=url)
         with read(eventually_prepared(url)) as store:
             eventually(lambda: store.count() == 5)
+        eventually(lambda: sent_by(home, address) == 5)  # and the agent knows
     fill(home, [job(number) for number in range(6, 9)])
     done = autoinst(home, "doctor", "--json", AUTOINST_STORE=url)
     told = json.loads(done.stdout)
@@ -142,6 +143,12 @@ def test_jobs_wait_while_the_server_is_away(home, agents):
     assert f"AUTOINST_STORE: {place}: connection refused; 3 job(s) wait here" in told["attention"]
     assert PASSWORD not in done.stdout
     assert "***" in done.stdout
+
+
+def sent_by(home, address):
+    with Store(str(home / "store.sqlite3"), readonly=True) as store:
+        row = store.feed(address.feed)
+    return 0 if row is None else row.jobs
 
 
 def test_doctor_says_what_the_server_answers(server, home):

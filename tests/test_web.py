@@ -237,12 +237,6 @@ def test_suggestions(ui, text, value):
 # -- errors as incidents -----------------------------------------------------------------------------------------------
 
 
-def form_of(ui: Ui, path: str) -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]+)"', ui.ask(path).text)
-    assert found is not None
-    return found[1]
-
-
 def test_an_error_is_resolved_until_it_comes_again(tmp_path):
     home = tmp_path / "home"
     make_private(str(home))
@@ -258,7 +252,7 @@ def test_an_error_is_resolved_until_it_comes_again(tmp_path):
     with serving(home) as ui:
         (error,) = ui.json("/errors")["errors"]
         path = f"/errors/{error['fingerprint']}"
-        body = f"csrf={form_of(ui, path)}&state=resolved"
+        body = f"csrf={ui.csrf(path)}&state=resolved"
         for wrong in (
             {"Origin": "http://evil.example"},
             {},
@@ -291,7 +285,7 @@ def test_what_is_only_read_cannot_be_changed(home, tmp_path):
         path = f"/errors/{ui.json('/errors')['errors'][0]['fingerprint']}"
         page = ui.ask(path).text
         assert "as it is" in page
-        body = f"csrf={form_of(ui, path)}&state=resolved"
+        body = f"csrf={ui.csrf(path)}&state=resolved"
         assert ui.ask(f"{path}/state", "POST", body, Origin=ui.address).status == 403
     unchanged = [name for name in before if not name.endswith(("-shm", "-wal"))]
     assert {name: (home / name).stat().st_mtime_ns for name in unchanged} == {name: before[name] for name in unchanged}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -65,6 +66,12 @@ class Ui:
         """Return a page as JSON."""
         text = "&".join(f"{name}={quote(value)}" for name, value in query.items())
         return self.ask(f"{path}.json?{text}").json()
+
+    def csrf(self, path: str) -> str:
+        """Return what the forms of a page have to bring back."""
+        found = re.search(r'name="csrf" value="([0-9a-f]+)"', self.ask(path).text)
+        assert found is not None
+        return found[1]
 
 
 @contextlib.contextmanager

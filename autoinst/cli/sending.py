@@ -42,6 +42,18 @@ def catch_up(config: Config, address: Address) -> None:
         message(f"{left} job(s) of this machine have not been sent to {address.place} yet; `autoinst doctor` says more")
 
 
+def push(config: Config, address: Address) -> None:
+    """Send what waits where no agent does; returns at once where one does. Raises StoreError."""
+    if not os.path.isfile(config.store) or not os.access(config.store, os.W_OK) or not waiting(config, address):
+        return
+    lock = take_lock(config.home, wait=False)
+    if lock >= 0:
+        try:
+            send(config, address, time.monotonic() + SECONDS)
+        finally:
+            os.close(lock)
+
+
 def waiting(config: Config, address: Address) -> int:
     """Return how many jobs, in numbers of the local store, have not been sent; raises StoreError."""
     with Store(config.store, readonly=True) as store:

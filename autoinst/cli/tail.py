@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autoinst.cli.filters import asked_for
+from autoinst.cli.following import following
 from autoinst.cli.output import Output, display_width, message
 from autoinst.cli.reading import Home, short_id
 from autoinst.config import from_environ
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from autoinst.record import Record
     from autoinst.store.query import JobFilter
 
-LOOK_SECONDS = 0.4
 ACTION_WIDTH = 44
-AT_ONCE = 1000  # jobs read at a time
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         pass
     finally:
-        tail.status.clear()
+        tail.close()
     return 0
 
 
@@ -71,60 +70,60 @@ class Status:
 
 
 class Tail:
-    """Where a tail is: `_cursor` is that of the last job of the store that was looked at."""
+    """Writes the last jobs, then those that come."""
 
     def __init__(self, wanted: JobFilter, out: Output, *, as_json: bool) -> None:
-        """Write the jobs that `wanted` asks for to `out`."""
+        """Write the jobs that `wanted` asks for to `out`; raises StoreError."""
         self._wanted = wanted
         self._out = out
         self._json = as_json
-        self._cursor = 0
         self.status = Status()
         self._config = from_environ()
+        self._following = following(self._config)
+        self._written: frozenset[str] = frozenset()  # of the first ones, which may come again
 
     def begin(self) -> None:
         """Write the last jobs that ended, the latest at the end."""
-        with Home(self._config, local=True) as home:
-            if home.local is None or not home.local.last():
+        with Home(self._config) as home:
+            if home.store is None or not home.store.last():
                 message(f"no job is recorded in {home.path} yet")
-                return
-            self._cursor = home.local.last()
-            last = [] if self._wanted.limit == 0 else list(home.local.jobs(self._wanted))
+                if home.store is None:
+                    return
+            self._following.begin(home)
+            last = [] if self._wanted.limit == 0 else list(home.store.jobs(self._wanted))
+            self._written = frozenset(record.id for record in last)
             for record in reversed(last):
                 self._print(record)
             sys.stdout.flush()
 
     def follow(self) -> None:
         """Write jobs as they end, for good."""
+        trouble = ""
         while True:
             try:
                 self._look()
-            except StoreError as error:  # one that is just being replaced, say; the next look tells
-                message(str(error))
-            time.sleep(LOOK_SECONDS)
+                trouble = ""
+            except StoreError as error:  # one that is just being replaced, say; a later look tells
+                if str(error) != trouble:
+                    self.status.clear()
+                    message(f"{error}; looking again")
+                trouble = str(error)
+            time.sleep(self._following.seconds)
+
+    def close(self) -> None:
+        """Take the last line away, and close connections."""
+        self.status.clear()
+        self._following.close()
 
     def _look(self) -> None:
-        with Home(self._config, local=True) as home:
-            if home.local is not None:
-                if home.local.last() < self._cursor:  # another store lies there now
-                    self._cursor = 0
-                self._catch_up(home)
-            self.status.show([record for record in home.flying if self._wanted.matches(record)])
-
-    def _catch_up(self, home: Home) -> None:
         anything = replace(self._wanted, limit=0)
-        last = home.local.last() if home.local is not None else 0
-        while home.local is not None:
-            found = home.local.jobs_after(self._cursor, AT_ONCE, upto=last, imported=False)
-            for number, record in found:
-                self._cursor = number
-                if anything.matches(record):
+        with Home(self._config, local=True) as home:
+            for record in self._following.new(home):
+                if record.id not in self._written and anything.matches(record):
                     self.status.clear()
                     self._print(record)
             sys.stdout.flush()
-            if len(found) < AT_ONCE:
-                self._cursor = last
-                return
+            self.status.show([record for record in home.flying if self._wanted.matches(record)])
 
     def _print(self, record: Record) -> None:
         if self._json:

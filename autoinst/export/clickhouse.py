@@ -23,7 +23,7 @@ from autoinst.export.answers import (
 from autoinst.export.feed import Feed
 from autoinst.export.source import ALL_JOBS
 from autoinst.record import INT64_MAX
-from autoinst.store.clickhouse import rows, schema
+from autoinst.store.clickhouse import arrivals, rows, schema
 from autoinst.store.clickhouse.client import LOGIN, Client, ServerError
 from autoinst.store.sqlite import Store
 
@@ -105,6 +105,7 @@ class Jobs(Feed):
             connection.prepare()
             made = [rows.of_record(record, batch.upto, connection.home) for record in records]
             size = connection.client.insert("job", made, batch.token)
+            arrivals.note(connection.client, connection.home, batch.upto, records)
         except StoreError as error:
             return answer_of(error, self.place)
         return Answer(Verdict.ACCEPTED, "accepted", size=size)

@@ -43,6 +43,10 @@ class OutdatedStoreError(StoreError):
     """The database is of an earlier version and was opened only to be read."""
 
 
+class ForbiddenStoreError(StoreError):
+    """Whoever asks may not do that."""
+
+
 class SlowStoreError(StoreError):
     """A question took longer than it was given."""
 

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from autoinst.errors import AutoinstError, HomeError
 from autoinst.store.failures import STATES
-from autoinst.store.reader import OutdatedStoreError, SlowStoreError
+from autoinst.store.reader import ForbiddenStoreError, OutdatedStoreError, SlowStoreError
 from autoinst.store.sqlite import Store
 from autoinst.web import action, check_ins, errors, job, jobs, machinery, overview, render, revisions
 from autoinst.web import window as windows
@@ -164,7 +164,7 @@ class Site:
                 return PlainTextResponse("no such error\n", 404)
             with self.source.writable() as store:
                 store.set_error_state(group, state)
-        except HomeError as error:
+        except (HomeError, ForbiddenStoreError) as error:
             return PlainTextResponse(f"{error}\n", 403)
         except AutoinstError as error:
             return PlainTextResponse(f"{error}; try again\n", 503)

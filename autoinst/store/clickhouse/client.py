@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from autoinst import posting
 from autoinst.errors import StoreError
 from autoinst.store.clickhouse.address import VARIABLE
-from autoinst.store.reader import SlowStoreError
+from autoinst.store.reader import ForbiddenStoreError, SlowStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,6 +45,10 @@ class ServerError(StoreError):
         self.code = code
         self.status = status
         self.retry_after = retry_after
+
+
+class ForbiddenError(ServerError, ForbiddenStoreError):
+    """The server does not let this user do that."""
 
 
 class UnreachableError(StoreError):
@@ -193,7 +197,8 @@ class Client:
             text = _words(text)
         else:
             text = _of_another(answer)
-        return ServerError(f"{address.place}: {text}", code, answer.status, answer.headers.get("retry-after"))
+        kind = ForbiddenError if code in (ACCESS_DENIED, READONLY) else ServerError
+        return kind(f"{address.place}: {text}", code, answer.status, answer.headers.get("retry-after"))
 
 
 def _of_another(answer: Response) -> str:

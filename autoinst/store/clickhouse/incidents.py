@@ -57,7 +57,9 @@ def set_state(client: Client, group: ErrorGroup, state: str, now_ns: int) -> Non
     """Put a group into one of STATES; raises ValueError for another."""
     if state not in STATES:
         raise ValueError(f"{state!r} is none of {', '.join(STATES)}")
-    row = {"fingerprint": group.id, "state": state, "changed": now_ns, "count": group.total}
+    # The latest word replaces the others, also where a clock was ahead when one of them was said.
+    last = client.one(f"SELECT max(changed) AS last FROM incident WHERE fingerprint = {group.id}") or 0
+    row = {"fingerprint": group.id, "state": state, "changed": max(now_ns, last + 1), "count": group.total}
     client.insert("incident", [row])
 
 

@@ -90,7 +90,7 @@ class Server:
 
     def first(self) -> int | None:
         """Return the start of the hour of the first job that is still counted, ns since the epoch."""
-        row = self.client.rows("SELECT count() AS number, min(at) AS first FROM total WHERE minutes = 60")[0]
+        row = self.client.rows("SELECT count() AS number, min(at) AS first FROM overall WHERE minutes = 60")[0]
         return row["first"] * totals.NS if row["number"] else None
 
     def count(self) -> int:

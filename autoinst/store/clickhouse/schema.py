@@ -4,6 +4,8 @@ Every table keeps the newest version of each key and nothing is ever added up by
 after a kill or by way of another replica, replaces itself. `home` is the local store a row comes from, a random number.
 Totals are per home, exact and complete as of their `version`; whoever reads adds up the homes. Where a home has
 forgotten a total by its own retention and a late job makes it anew, the new one has another `generation`.
+`overall` has the same for all actions and queues together, so that a chart of many machines reads few rows. `arrival`
+says, by the server's clock, which jobs came when: those of a home whose version ends in `n`, started in that time.
 Texts that are unknown are empty; times are ns since the epoch, but `at`, the start of a span of totals, in s.
 """
 
@@ -30,6 +32,8 @@ TABLES = (
     "process",
     "deploy",
     "home",
+    "overall",
+    "arrival",
     "schema_version",
 )
 CELL = """
@@ -83,9 +87,28 @@ ORDER BY (at, action, name, text, home, generation){statement_age}""",
   home UInt64, host {text}, path String, autoinst {text}, at Int64, waiting Int64
 ) ENGINE = {engine}(at) ORDER BY home""",
 )
+_VERSION_2 = (
+    """CREATE TABLE IF NOT EXISTS overall (
+  home UInt64, generation Int64, minutes UInt8, at Int64,{cell}
+) ENGINE = {engine}(version) PARTITION BY (minutes, toYYYYMM({span}))
+ORDER BY (minutes, at, home, generation){total_age}""",
+    """CREATE TABLE IF NOT EXISTS arrival (
+  at DateTime DEFAULT now(), home UInt64, n UInt64, first Int64, last Int64
+) ENGINE = {engine}(n) PARTITION BY toYYYYMMDD(at) ORDER BY (at, home, n){arrival_age}""",
+)
+# What is there already, for homes that have not sent theirs yet; a row of theirs replaces it.
+_FILL = """INSERT INTO overall SELECT home, generation, minutes, at, {sums},
+ durations.1 AS duration_keys, durations.2 AS duration_counts, queue_total, queues.1 AS queue_keys,
+ queues.2 AS queue_counts, left_out, toUInt64(0) AS version
+FROM (SELECT home, generation, minutes, at, {added}, sumMap(t.duration_keys, t.duration_counts) AS durations,
+ sumMap(t.queue_keys, t.queue_counts) AS queues FROM total AS t FINAL WHERE t.at >= {first} AND t.at < {end}
+ GROUP BY home, generation, minutes, at)"""
+_SUMS = ("ok", "error", "ignored", "killed", "counted", "counted_errors", "total", "longest")
+DAY_SECONDS = 86_400
 # The statements at index i bring a database of version i to version i + 1. Each may be run again.
-MIGRATIONS = (_VERSION_1,)
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 VERSION = len(MIGRATIONS)
+WITH_OVERALL = 2  # the first version with totals of all actions together
 VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version UInt32, at Int64) ENGINE = {engine}(at) ORDER BY version"
 
 
@@ -122,7 +145,22 @@ def prepare(client: Client, now_ns: int) -> None:
     for number, statements in enumerate(MIGRATIONS[found:], found + 1):
         for statement in statements:
             client.run(statement.format(**words))
+        if number == WITH_OVERALL and found:
+            _fill(client)
         client.insert("schema_version", [{"version": number, "at": now_ns}])
+
+
+def _fill(client: Client) -> None:
+    """Make `overall` of `total`, a day at a time."""
+    span = client.rows("SELECT count() AS number, min(at) AS first, max(at) AS last FROM total")[0]
+    added = ", ".join(
+        f"{'max(t.longest)' if name == 'longest' else f'sum(t.{name})'} AS {name}"
+        for name in (*_SUMS, "queue_total", "left_out")
+    )
+    days = range(span["first"] // DAY_SECONDS, span["last"] // DAY_SECONDS + 1) if span["number"] else ()
+    for day in days:
+        first = day * DAY_SECONDS
+        client.run(_FILL.format(sums=", ".join(_SUMS), added=added, first=first, end=first + DAY_SECONDS))
 
 
 def _words(server: Version, address: Address) -> dict[str, Any]:
@@ -148,6 +186,7 @@ def _words(server: Version, address: Address) -> dict[str, Any]:
         "job_age": _age(job_day, days) if able else "",
         "job_settings": "\nSETTINGS ttl_only_drop_parts = 1" if able else "",
         "total_age": _ages(days, hours) if able else "",
+        "arrival_age": "\nTTL at + toIntervalDay(2)" if able else "",
         "hour_age": _age(SPAN, hours) if able else "",
         "statement_age": _age(SPAN, days) if able else "",
         "process_age": _age(DAY.format(column="last_seen"), days) if able else "",

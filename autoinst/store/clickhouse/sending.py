@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from autoinst.store import details
 from autoinst.store.clickhouse import rows as jobs
 from autoinst.store.rollups import LEVELS, VALUES, cell_of
-from autoinst.store.unsent import GONE, JOB, KEYS, TIMED, changes, generations
+from autoinst.store.unsent import GONE, JOB, KEYS, OVERALL, changes, generations
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,6 +35,7 @@ class Sending:
         self._names = names
         self._home = home
         self._makers: Mapping[str, Callable[[Change, str, int], Row | None]] = {
+            OVERALL: self._overall,
             "release_hour": self._release,
             "event_hour": self._statement,
             "error_hour": self._error_hour,
@@ -51,10 +52,8 @@ class Sending:
         removed = generations(self._con)
         out: dict[str, list[Row]] = {}
         for change in found:
-            at, times = removed.get(change.kind, (-1, 0))
-            generation = times if change.kind in TIMED and change.key[0] <= at else 0
             table = _TABLES.get(change.kind, change.kind)
-            row = self._makers[change.kind](change, change.kind, generation)
+            row = self._makers[change.kind](change, change.kind, change.generation(removed))
             if row is not None:
                 out.setdefault(table, []).append(row)
         return found, out
@@ -78,6 +77,13 @@ class Sending:
         at, action, queue = change.key
         key = {"minutes": minutes, "at": at * minutes * 60, "action": self._text(action), "queue": self._text(queue)}
         return self._own(change, generation) | key | _cell(row)
+
+    def _overall(self, change: Change, _: str, generation: int) -> Row | None:
+        row = self._find(change, VALUES)
+        if row is None:
+            return None
+        minutes, at = change.key[:2]
+        return self._own(change, generation) | {"minutes": minutes, "at": at * minutes * 60} | _cell(row)
 
     def _release(self, change: Change, _: str, generation: int) -> Row | None:
         row = self._find(change, VALUES)

@@ -73,8 +73,9 @@ def series(client: Client, since_ns: int, until_ns: int, step_ns: int, action: s
     """Return totals per step of `step_ns` (a multiple of a minute), by start of the step."""
     minutes, where = _steps(since_ns, until_ns, step_ns)
     step = step_ns // NS
+    table = "overall" if action is None else "total"
     rows = client.rows(
-        f"SELECT intDiv(t.at, {step}) * {step} AS step, {CELL} FROM total AS t FINAL WHERE t.minutes = {minutes}"
+        f"SELECT intDiv(t.at, {step}) * {step} AS step, {CELL} FROM {table} AS t FINAL WHERE t.minutes = {minutes}"
         f" AND {where}{_of_action(action)} GROUP BY step ORDER BY step"
     )
     return {row["step"] * NS: cell_of(row) for row in rows}
