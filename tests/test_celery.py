@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from autoinst.spool.layout import event_span_id
 from tests.servers import RabbitMQ, Redis
 from tests.tested import Library
-from tests.workers import DEADLINE, Worker, run, whole
+from tests.workers import DEADLINE, Worker, link, put_by, run, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,13 +265,6 @@ def check(worker: Worker, expected: dict[str, list[dict[str, Any]]]) -> None:
 def check_traces(worker: Worker) -> None:
     """Check that a task has the trace of what put it on its queue, and each run of a retried one that of the first."""
     records = worker.records()
-
-    def link(record: dict[str, Any]) -> tuple[str, str]:
-        return record["trace_id"], record["parent_span_id"]
-
-    def put_by(record: dict[str, Any], event: int) -> tuple[str, str]:
-        return record["trace_id"], event_span_id(bytes.fromhex(record["id"][16:]), event).hex()
-
     (order,), (child,), (chained,), (last,) = (records[job] for job in ("order", "child", "chained", "last"))
     assert link(child) == put_by(order, 0)
     assert link(chained) == put_by(order, 1)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.servers import RabbitMQ
+from tests.servers import RabbitMQ, Redis
 from tests.tested import Library
-from tests.workers import Worker, check_records, run
+from tests.workers import Worker, check_records, link, put_by, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,13 @@ mail = Queue("kombu", routing_key="kombu")
 def receive(body, message):
     message.ack()
     handle(body["name"])
+    if body["name"] == "add":
+        HEADERS = {"mine": 1}
+        with Connection(os.environ["BROKER"]) as other:  # publishing by a consumer's own takes further messages
+            other.Producer().publish({"name": "child"}, routing_key="kombu", message_id="child", headers=HEADERS)
+        assert HEADERS == {"mine": 1}
+    if body["name"] == "child":
+        assert message.headers["mine"] == 1
 
 with Connection(os.environ["BROKER"]) as connection:
     if sys.argv[1] == "send":
@@ -94,20 +101,24 @@ def pika(name: str, **fields: Any) -> dict[str, Any]:
 
 
 def kombu(name: str, **fields: Any) -> dict[str, Any]:
-    given = {"args": None, "kwargs": None, "tags": {"exchange": ""}, "queue_time": False, "queue": "kombu"}
+    given = {"args": None, "kwargs": None, "tags": {"exchange": ""}, "queue": "kombu", "parent_span_id": True}
     return run("kombu", name, "__main__.receive") | given | fields
 
 
-SENT = {"name": "enqueue.pika", "title": "mail", "body": None, "parent": None}
+def sent(library: str, queue: str) -> dict[str, Any]:
+    return {"name": f"enqueue.{library}", "title": queue, "body": None, "parent": None}
+
+
 OF_PIKA = {
-    "add": [pika("add", events=[SENT])],
+    "add": [pika("add", events=[sent("pika", "mail")])],
     "child": [pika("child")],
     "fail": [pika("fail", **BAD)],
     "again": [pika("again", attempts=2)],
     "die": [pika("die", **KILLED)],
 }
 OF_KOMBU = {
-    "add": [kombu("add")],
+    "add": [kombu("add", events=[sent("kombu", "kombu")])],
+    "child": [kombu("child")],
     "fail": [kombu("fail", **BAD)],
     "again": [kombu("again", attempts=2)],
     "die": [kombu("die", **KILLED)],
@@ -128,26 +139,26 @@ LIBRARIES = (
         pack="kombu",
         distribution="kombu",
         environment="queues",
-        runs="RabbitMQ",
+        runs="RabbitMQ and Redis",
         expected=OF_KOMBU,
-        missing=(
-            f"{OPT_IN.format('kombu')} Attempts and the time are what the program's own header `retries` and the "
-            "property `timestamp` say; `traceparent` is read where a header has it."
-        ),
+        missing=(f"{OPT_IN.format('kombu')} Attempts are what the program's own header `retries` says."),
     ),
 )
 
 
-def work(folder: Path, library: str, program: str, url: str, expected: dict[str, Any]) -> None:
+def work(
+    folder: Path, library: str, program: str, url: str, expected: dict[str, Any], environment: str = "queues"
+) -> None:
     files = {"shop.py": CALLBACK, "consumer.py": program}
     variables = {"BROKER": url, "AUTOINST_PACKS": f"default,{library}"}
-    worker = Worker(folder / "program", "queues", files, variables)
+    worker = Worker(folder / "program", environment, files, variables)
     worker.call("python", "consumer.py", "send", *[name for name in expected if name not in ("child", "die")])
     worker.start("python", "consumer.py", "work")
     worker.wait_for([name for name in expected if name != "die"])
     worker.call("python", "consumer.py", "send", "die")
     worker.stop_after(list(expected))
-    check_records(worker, expected)
+    found = check_records(worker, expected)
+    assert link(found["child"][0]) == put_by(found["add"][0])
 
 
 @pytest.fixture(scope="module")
@@ -160,5 +171,10 @@ def test_pika(rabbit: RabbitMQ, tmp_path: Path) -> None:
     work(tmp_path, "pika", PIKA, rabbit.url[:-1] + "%2F", OF_PIKA)
 
 
-def test_kombu(rabbit: RabbitMQ, tmp_path: Path) -> None:
-    work(tmp_path, "kombu", KOMBU, rabbit.url, OF_KOMBU)
+@pytest.mark.parametrize("broker", ["rabbit", "redis"])
+def test_kombu(rabbit: RabbitMQ, tmp_path: Path, broker: str) -> None:
+    if broker == "rabbit":
+        work(tmp_path, "kombu", KOMBU, rabbit.url, OF_KOMBU)
+        return
+    with Redis() as redis:  # arq wants an older client of Redis than kombu
+        work(tmp_path, "kombu", KOMBU, redis.url, OF_KOMBU, "celery")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers import Redis
 from tests.tested import Library
-from tests.workers import Worker, run, whole
+from tests.workers import Worker, link, put_by, run, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,7 @@ else:
 SHOP = '''
 """Tasks that end in every way; each run notes its name."""
 import os, signal, time
+from django_q.tasks import async_task
 from notes import note
 
 def add(a, b=0):
@@ -61,6 +62,10 @@ def unkept():
     note("unkept")
     return lambda: 0
 
+def order():
+    note("order")
+    async_task("shop.add", 7, task_name="child", group="g")
+
 def large(text):
     note("large")
 
@@ -84,6 +89,7 @@ print("add", async_task("shop.add", 1, b=2, task_name="add", group="g"))
 print("fail", async_task(shop.fail, "x", task_name="fail"))
 print("send", async_task(shop.Mail.send, "me", task_name="send"))
 print("missing", async_task("shop.nothing", 5, task_name="missing"))
+print("order", async_task("shop.order", task_name="order"))
 print("slow", async_task("shop.slow", task_name="slow", timeout=1))
 print("large", async_task("shop.large", "x" * 3_000_000, task_name="large"))
 schedule("shop.later", 3, name="later", next_run=timezone.now() + datetime.timedelta(seconds=1), repeats=1,
@@ -114,6 +120,10 @@ KNOWN: dict[str, dict[str, Any]] = {
         "exception": ("ValueError", "Function shop.nothing is not defined", [], None),
     },
     "slow": {"status": "error", "exception": TIMEOUT},
+    "order": {
+        "events": [{"name": "enqueue.django-q2", "title": "shop.add", "body": None, "parent": None}],
+    },
+    "child": {"args": [7], "tags": {"task": "child", "group": "g"}},
     "large": {"args": ["..."]},
     "later": {"args": [3], "tags": {"task": "later", "group": "later"}},
     "die": {"status": "killed", "killed": True},
@@ -121,8 +131,8 @@ KNOWN: dict[str, dict[str, Any]] = {
 
 
 def expected(name: str, job_id: str, **fields: Any) -> dict[str, Any]:
-    function = {"send": "Mail.send", "missing": "nothing"}.get(name, name)
-    usual = {"attempts": None, "tags": {"task": name}}
+    function = {"send": "Mail.send", "missing": "nothing", "child": "add"}.get(name, name)
+    usual = {"attempts": None, "tags": {"task": name}, "parent_span_id": True}
     return run("django-q2", job_id, f"shop.{function}", **{**usual, **KNOWN[name], **fields})
 
 
@@ -141,12 +151,15 @@ def test_every_run_of_every_task(tmp_path: Path, request: pytest.FixtureRequest,
     worker.call("django-admin", "migrate")
     ids = dict(line.split() for line in worker.call("python", "send.py").splitlines() if len(line.split()) == 2)
     worker.start("django-admin", "qcluster")
-    names = [name for name in KNOWN if name not in ("missing", "die")]
-    worker.wait_for(names)
+    runs = ["add" if name == "child" else name for name in KNOWN if name not in ("missing", "die")]
+    worker.wait_for(runs)
     ids["die"] = worker.call("python", "die.py").split()[-1]
-    worker.stop_after([*names, "die"], by=signal.SIGTERM)
+    worker.stop_after([*runs, "die"], by=signal.SIGTERM)
     found = {job: [whole(record) for record in records] for job, records in worker.records().items()}
     ids["later"] = next(job for job, records in found.items() if records[0]["method"] == "later")
+    ids["child"] = next(job for job, records in found.items() if records[0]["tags"].get("task") == "child")
+    (order,), (child,) = (worker.records()[ids[name]] for name in ("order", "child"))
+    assert link(child) == put_by(order)
     for name, job in ids.items():
         (record,) = found.pop(job)
         if name == "later":  # a schedule's task has a name made up for it

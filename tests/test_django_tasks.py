@@ -42,6 +42,7 @@ TASKS = {
 TASKS = '''
 """Tasks that end in every way; each run notes its id."""
 import os, signal
+from asgiref.sync import async_to_sync
 try:
     from django.tasks import task
 except ImportError:
@@ -89,6 +90,7 @@ def inner():
 def outer(context):
     note(context)
     inner.using(backend="now").enqueue()
+    async_to_sync(inner.using(queue_name="default").aenqueue)()
 
 @mail
 def die(context):
@@ -132,12 +134,14 @@ def expected(task: str, job_id: str, **fields: Any) -> dict[str, Any]:
         "leave": {"status": "error", "exception": ("SystemExit", "3", [], "leave")},
         "outer": {
             "events": [
+                {"name": "enqueue.django-tasks", "title": "shop_tasks.inner", "body": None, "parent": None},
                 {
                     "name": "perform_job.django-tasks",
                     "title": "django_tasks.backends.immediate.ImmediateBackend#_execute_task",
                     "body": None,
-                    "parent": None,
-                }
+                    "parent": 0,
+                },
+                {"name": "enqueue.django-tasks", "title": "shop_tasks.inner", "body": None, "parent": None},
             ]
         },
         "later": {"args": [5]},

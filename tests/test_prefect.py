@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.tested import Library
-from tests.workers import Worker, run, whole
+from tests.workers import Worker, link, put_by, run, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +18,10 @@ pytestmark = [pytest.mark.service, pytest.mark.once]
 SHOP = """
 import asyncio, glob, os, signal
 from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.deployments import run_deployment
+from prefect.flow_engine import run_flow
+from prefect.runner import Runner
 from notes import note
 
 @task
@@ -40,6 +44,16 @@ async def later(n):
     return n
 
 @flow
+def order():
+    note("order")
+    runs.append(run_deployment("child/mail", timeout=0).id)
+    part.delay(8)
+
+@flow
+def child():
+    note("child")
+
+@flow
 def die():
     note("die")
     for path in glob.glob("/proc/self/task/*/children"):  # the server, which would stay
@@ -52,6 +66,11 @@ if __name__ == "__main__":
     flaky()
     asyncio.run(later(3))
     part(7)
+    Runner(name="mail").add_flow(child, name="mail")
+    runs = []
+    order()
+    with get_client(sync_client=True) as client:  # as a worker does, in a process of its own
+        run_flow(child, flow_run=client.read_flow_run(runs[0]))
     die()
 """
 
@@ -68,12 +87,20 @@ INSIDE = {
     "body": None,
     "parent": None,
 }
+
+
+def sent(title: str) -> dict[str, Any]:
+    return {"name": "enqueue.prefect", "title": title, "body": None, "parent": None}
+
+
 EXPECTED = [
     job("add", kwargs={"a": 1, "b": 2}, events=[INSIDE]),
     job("flaky", status="error", exception=("RuntimeError", "try again", [], "flaky")),
     job("flaky", attempts=2),
     job("later", kwargs={"n": 3}),
     job("part", "task", kwargs={"n": 7}),
+    job("order", events=[sent("child/mail"), sent("part")]),
+    job("child", parent_span_id=True),
     job("die", status="killed", killed=True),
 ]
 
@@ -86,7 +113,7 @@ def test_every_run_of_flows_and_of_tasks_outside_of_them(tmp_path: Path) -> None
     }
     worker = Worker(tmp_path / "program", "frameworks", {"shop.py": SHOP}, variables)
     worker.start("python", "shop.py")
-    status = worker.stop_after(["add", "flaky", "flaky", "later", "die"], by=None)
+    status = worker.stop_after(["add", "flaky", "flaky", "later", "order", "child", "die"], by=None)
     assert status == -signal.SIGKILL, worker.output
     ids, found = [], []
     for records in worker.records().values():
@@ -95,7 +122,9 @@ def test_every_run_of_flows_and_of_tasks_outside_of_them(tmp_path: Path) -> None
             assert record["tags"].pop("run")
             found.append({**record, "job_id": ""})
     assert found == EXPECTED
-    assert len(set(ids)) == 5
+    assert len(set(ids)) == 7
+    by_flow = {record["tags"].get("flow"): record for records in worker.records().values() for record in records}
+    assert link(by_flow["child"]) == put_by(by_flow["order"])
 
 
 LIBRARY = Library(
@@ -106,5 +135,8 @@ LIBRARY = Library(
     "the temporary server, flows and tasks, plain and async",
     {"flow": EXPECTED},
     recorded=("job id",),
-    missing="The queue is that of the work pool, where there is one. A flow's tasks are events of it.",
+    missing=(
+        "The queue is that of the work pool, where there is one. A flow's tasks are events of it. Deferred "
+        "tasks have no place for a trace."
+    ),
 )

@@ -69,6 +69,12 @@ def leave(context):
     raise SystemExit(3)
 
 @task
+async def order(context):
+    note(context)
+    await add.defer_async(a=7)
+    await add.batch_defer_async({"a": 8})
+
+@task
 def die(context):
     note(context)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -94,6 +100,7 @@ def send():
     leave.defer()
     add.configure(schedule_in={"seconds": 2}).defer(a=5)
     app.configure_task("shop.nothing", queue="mail").defer(a=1)
+    order.defer()
 
 with app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=os.environ["DSN"])) as app, app.open():
     for name in sys.argv[1:]:
@@ -112,6 +119,7 @@ def failed(number: int, attempt: int) -> dict[str, Any]:
     return job(number, "flaky", kwargs={"failures": 2 if number == 4 else 9}, queue_time=attempt > 1, **fields)
 
 
+SENT = {"name": "enqueue.procrastinate", "title": "shop.add", "body": None, "parent": None}
 BAD = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
 EXPECTED = {
     "1": [job(1, "add", kwargs={"a": 1, "b": 2})],
@@ -139,7 +147,10 @@ EXPECTED = {
             exception=("procrastinate.exceptions.TaskNotFound", "\n    Task cannot be imported.\n    ", [], None),
         )
     ],
-    "11": [job(11, "die", status="killed", killed=True)],
+    "11": [job(11, "order", kwargs={}, events=[SENT, SENT])],
+    "12": [job(12, "add", kwargs={"a": 7})],
+    "13": [job(13, "add", kwargs={"a": 8})],
+    "14": [job(14, "die", status="killed", killed=True)],
 }
 
 
@@ -195,5 +206,8 @@ LIBRARY = Library(
     "databases",
     "PostgreSQL, coroutines and plain functions",
     EXPECTED,
-    missing="When a job was put on its queue is not read: only one that was to run later has a queue time.",
+    missing=(
+        "When a job was put on its queue is not read: only one that was to run later has a queue time. A job has no "
+        "place for a trace."
+    ),
 )

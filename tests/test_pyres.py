@@ -9,7 +9,7 @@ from redis import Redis as Client
 
 from tests.servers import Redis
 from tests.tested import Library
-from tests.workers import Worker, check_records, run
+from tests.workers import Worker, check_records, link, put_by, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ queue.enqueue(shop.Die, "die")
 
 def pyres(name: str, function: str, **fields: Any) -> dict[str, Any]:
     """Return the whole record of a run, which has no id and is not counted."""
-    given = {"args": [name], "kwargs": None, "job_id": None, "attempts": None}
+    given = {"args": [name], "kwargs": None, "job_id": None, "attempts": None, "parent_span_id": True}
     return run("pyres", name, f"shop.{function}.perform") | given | fields
 
 
@@ -82,7 +82,7 @@ EXPECTED = {
     "order": [pyres("order", "Order", events=[SENT])],
     "child": [pyres("child", "Add")],
     "die": [pyres("die", "Die", status="killed", killed=True)],
-    "resque": [pyres("resque", "Add", queue_time=False)],
+    "resque": [pyres("resque", "Add", queue_time=False, parent_span_id=False)],
 }
 LIBRARY = Library(
     "pyres (Resque)",
@@ -93,7 +93,7 @@ LIBRARY = Library(
     expected=EXPECTED,
     missing=(
         "Resque's payloads have a class and arguments: pyres adds the time a job was put on its queue; there is no "
-        "id, no count of runs and no place for a trace."
+        "id and no count of runs."
     ),
 )
 
@@ -107,4 +107,5 @@ def test_every_run_is_recorded_once(tmp_path: Path) -> None:
             client.rpush("resque:queue:mail", '{"class": "shop.Add", "args": ["resque"]}')
         worker.start("pyres_worker", "mail", "--host", "127.0.0.1", "--port", str(redis.port), "--interval", "1")
         worker.stop_after(list(EXPECTED))
-        check_records(worker, EXPECTED, key="args")
+        found = check_records(worker, EXPECTED, key="args")
+        assert link(found["child"][0]) == put_by(found["order"][0])

@@ -15,6 +15,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
+from autoinst.spool.layout import event_span_id
 from tests.harness import Program, stable
 from tests.libraries import program_of
 
@@ -187,6 +188,17 @@ def check_records(
     }
     assert not different, f"{pformat(different, sort_dicts=False)}\n{worker.output}"
     return found
+
+
+def link(record: dict[str, Any]) -> tuple[str, str]:
+    """Return the trace of a record, and the span that it says it is under."""
+    return record["trace_id"], record["parent_span_id"]
+
+
+def put_by(record: dict[str, Any], number: int = 0) -> tuple[str, str]:
+    """Return the `link` of a job that the record's enqueue of that number, from 0, put on a queue."""
+    enqueues = [at for at, event in enumerate(record["events"]) if event["name"].startswith("enqueue.")]
+    return record["trace_id"], event_span_id(bytes.fromhex(record["id"][16:]), enqueues[number]).hex()
 
 
 def _exception(exception: dict[str, Any]) -> tuple[Any, ...]:
