@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoinst.agent.drain import drain_once
-from autoinst.agent.launch import command as agent_command
+from autoinst.demand import command as agent_command
 from autoinst.store.sqlite import Store
 
 if TYPE_CHECKING:

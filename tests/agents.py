@@ -9,15 +9,15 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from autoinst.agent.launch import command
-from autoinst.agent.lead import leader
+from autoinst.demand import command
+from autoinst.leader import leader
 from tests.launching import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from autoinst.agent.lead import Leader
+    from autoinst.leader import Leader
 
 DEADLINE = 30.0  # seconds, for what takes a fraction of one
 

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from autoinst.agent import launch, runs
+from autoinst import demand
 from autoinst.agent import lead as leads
+from autoinst.agent import runs
 from autoinst.agent.drain import catch_up
 from autoinst.agent.journal import open_journal
 from autoinst.agent.service import LONGEST, Agent, idle_seconds
 from autoinst.config import Config
 from autoinst.errors import HomeError, StoreError
+from autoinst.leader import leader, told
 from autoinst.store.query import JobFilter
 from autoinst.store.sqlite import Store
 from tests.agents import Agents, eventually
@@ -186,8 +188,8 @@ def test_it_stays_while_a_program_lives_that_has_run_no_job_yet(folder, agents):
     assert program.stdout is not None
     program.stdout.readline()
     eventually(agents.leading)
-    rounds = leads.told(str(agents.home)).ended
-    eventually(lambda: leads.told(str(agents.home)).ended >= rounds + 3)
+    rounds = told(str(agents.home)).ended
+    eventually(lambda: told(str(agents.home)).ended >= rounds + 3)
     assert agents.leading() is not None
     program.communicate(b"")
     eventually(lambda: agents.leading() is None)
@@ -273,8 +275,8 @@ def test_told_to_end_it_looks_a_last_time(agents, home, number):
 
 def test_readers_have_it_look_at_once(agents, home):
     agents.start()
-    before = leads.told(str(home)).ended
-    eventually(lambda: leads.told(str(home)).ended > before + 5)  # by now it sleeps long
+    before = told(str(home)).ended
+    eventually(lambda: told(str(home)).ended > before + 5)  # by now it sleeps long
     start = time.monotonic()
     for number in range(1, 6):
         dead_arena(home)
@@ -402,16 +404,16 @@ def test_rounds_are_counted_on_from_holder_to_holder(home):
     assert one.acquire()
     assert not other.acquire()
     one.begin_round()
-    found = leads.leader(str(home))
+    found = leader(str(home))
     assert found is not None
     assert (found.pid, found.is_agent, found.begun, found.ended) == (os.getpid(), False, 1, 0)
     one.release()
-    assert leads.leader(str(home)) is None
+    assert leader(str(home)) is None
     assert other.acquire()
     other.begin_round()
     other.end_round()
-    told = leads.told(str(home))
-    assert (told.is_agent, told.begun, told.ended) == (True, 2, 2)
+    last = told(str(home))
+    assert (last.is_agent, last.begun, last.ended) == (True, 2, 2)
     assert other.in_place()
     os.unlink(other.path)
     assert not other.in_place()
@@ -420,7 +422,7 @@ def test_rounds_are_counted_on_from_holder_to_holder(home):
 
 def test_a_lock_file_of_anything_else_is_nobodys(home):
     (home / "drain.lock").write_bytes(b"\xff" * 100)
-    assert leads.told(str(home)).pid == 0
+    assert told(str(home)).pid == 0
     with_link = home / "link"
     with_link.mkdir()
     (with_link / "drain.lock").symlink_to(home / "drain.lock")
@@ -452,7 +454,7 @@ def test_marks_of_dead_programs_are_removed(home):
 def test_the_environment_of_the_agent(tmp_path):
     (tmp_path / "autoinst.yaml").write_text(RULES)
     given = {"PYTHONPATH": "/boot", "PYTHONHOME": "/py", "PYTHONINSPECT": "1", "PATH": "/bin", "AUTOINST_HOME": "h"}
-    found = launch.environment(Config(given, str(tmp_path)), given)
+    found = demand.environment(Config(given, str(tmp_path)), given)
     assert found == {
         "PYTHONHOME": "/py",
         "PATH": "/bin",
@@ -470,11 +472,11 @@ def test_the_idle_time(text, seconds, monkeypatch):
 
 def test_it_hardly_uses_the_processor_while_nothing_happens(agents, home):
     process = agents.start()
-    before = leads.told(str(home)).ended
-    eventually(lambda: leads.told(str(home)).ended > before + 5)
-    ended, used = leads.told(str(home)).ended, _ticks(process.pid)
+    before = told(str(home)).ended
+    eventually(lambda: told(str(home)).ended > before + 5)
+    ended, used = told(str(home)).ended, _ticks(process.pid)
     time.sleep(2.5)
-    assert leads.told(str(home)).ended - ended <= 4
+    assert told(str(home)).ended - ended <= 4
     assert _ticks(process.pid) - used <= 0.2 * os.sysconf("SC_CLK_TCK")
 
 

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from autoinst.agent.launch import command
 from autoinst.config import make_private
+from autoinst.demand import command
 from autoinst.errors import StoreError
 from autoinst.store.clickhouse import schema
 from autoinst.store.clickhouse.address import chosen, parse

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autoinst.agent.launch import command
 from autoinst.config import make_private
+from autoinst.demand import command
 from autoinst.store.sqlite import Store
 from tests import hostile
 from tests.agents import Agents, eventually

@@ -16,9 +16,10 @@ from autoinst.agent.deaths import Deaths
 from autoinst.agent.entry import Counts
 from autoinst.agent.filesystem import NETWORK, SHARED, file_system
 from autoinst.agent.intake import ARENA_LIMIT, Intake
-from autoinst.agent.lead import POLL_SECONDS, Lead, told, wake
+from autoinst.agent.lead import POLL_SECONDS, Lead, wake
 from autoinst.config import SPOOL_NAME, STORE_NAME, make_folder, make_private
 from autoinst.errors import HomeError
+from autoinst.leader import told
 from autoinst.spool.layout import SEGMENTS
 from autoinst.spool.owner import Judge, Suspicion
 from autoinst.store.reader import CorruptStoreError

@@ -7,8 +7,8 @@ import os
 from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING
 
-from autoinst.agent.launch import LOG_NAME
 from autoinst.config import share_file
+from autoinst.demand import LOG_NAME
 
 if TYPE_CHECKING:
     from io import TextIOWrapper

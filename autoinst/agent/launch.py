@@ -1,24 +1,24 @@
 """Starts the agent as a daemon that whoever starts it never notices: no child, no signal, no descriptor, no terminal.
 
-`autoinst run` calls this before it executes the program, so only what a worker has loaded anyway is imported.
+`autoinst run` calls this before it executes the program, so only what a worker has loaded anyway is imported. A program
+that runs already starts the agent by autoinst/demand.py, which has `apart` called in a process of its own.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 
 from autoinst import config as configuration
-from autoinst.agent import lead, runs
+from autoinst.agent import runs
+from autoinst.demand import ANSWER_FD, ORPHANS, command, environment, is_due, note
 from autoinst.errors import HomeError
+from autoinst.leader import leader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-LOG_NAME = "agent.log"
-NOT_STARTED = "not started"
 ORPHAN_SECONDS = 2.0  # how long the daemon waits for its parent to be gone
 _ORPHAN_POLL = 0.0005
 
@@ -34,39 +34,14 @@ def start_for_program(environ: Mapping[str, str]) -> None:
     try:
         configuration.make_home(config.home, config.group)
         runs.announce(config.home)
-        found = lead.leader(config.home)
-        if found is not None and found.is_agent:
+        found = leader(config.home)
+        if (found is not None and found.is_agent) or not is_due(config.home):
             return
         # What orphans are given to would have the agent for a child of its own.
         if os.getpid() == 1 or not daemonize(environment(config, environ)):
-            _note(config.home, f"process {os.getpid()} takes in orphans (process 1, or a subreaper)")
+            note(config.home, ORPHANS)
     except (HomeError, OSError):
         return
-
-
-def _note(home: str, reason: str) -> None:
-    """Leave in the agent's log, for `doctor`, why none was started."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(os.path.join(home, LOG_NAME), flags, 0o600)
-    try:
-        configuration.share_file(fd, home)
-        os.write(fd, f"{NOT_STARTED}: {reason}\n".encode())
-    finally:
-        os.close(fd)
-
-
-def environment(config: configuration.Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the agent's environment: the caller's, with absolute paths and without what would change its Python."""
-    kept = {key: value for key, value in environ.items() if not key.startswith("PYTHON") or key == "PYTHONHOME"}
-    kept |= {"AUTOINST_HOME": config.home, "AUTOINST_ENABLED": "0"}
-    if config.rules:
-        kept["AUTOINST_RULES"] = os.pathsep.join(config.rules)
-    return kept
-
-
-def command(*options: str) -> list[str]:
-    """Return the command of the agent's own process."""
-    return [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py"), *options]
 
 
 def daemonize(environ: Mapping[str, str]) -> bool:
@@ -97,6 +72,12 @@ def daemonize(environ: Mapping[str, str]) -> bool:
         if writing >= 0:
             os.close(writing)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL if before is None else before)
+
+
+def apart(caller: int) -> NoReturn:
+    """Start the agent with this process's environment and end, as the child of `caller` that ANSWER_FD tells of it."""
+    os.set_inheritable(ANSWER_FD, False)
+    _intermediate(caller, ANSWER_FD, os.environ)
 
 
 def _wait_gone(pid: int) -> None:

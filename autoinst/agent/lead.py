@@ -10,33 +10,13 @@ import fcntl
 import os
 import time
 from stat import S_ISFIFO
-from struct import Struct
 
 from autoinst.config import share_file
 from autoinst.errors import HomeError
+from autoinst.leader import LOCK_NAME, MAGIC, SAFE, STATE, read
 
-LOCK_NAME = "drain.lock"
 WAKE_NAME = "agent.wake"
 POLL_SECONDS = 0.01
-_STATE = Struct("<8sIIQQ")  # MAGIC, whether it is an agent, pid, rounds begun, rounds ended
-_MAGIC = b"AUTOLEAD"
-_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-
-
-class Leader:
-    """What the lock's holder says of itself; a holder that is no agent drains once and goes.
-
-    `begun` and `ended` are the rounds of all holders so far.
-    """
-
-    __slots__ = ("begun", "ended", "is_agent", "pid")
-
-    def __init__(self, pid: int = 0, is_agent: bool = False, begun: int = 0, ended: int = 0) -> None:
-        """Take over what was read; without arguments: nobody."""
-        self.pid = pid
-        self.is_agent = is_agent
-        self.begun = begun
-        self.ended = ended
 
 
 class Lead:
@@ -62,7 +42,7 @@ class Lead:
         self._fd = _lock(self.path, wait_seconds)
         if not self.held:
             return False
-        self._begun = self._ended = _read(self._fd).begun
+        self._begun = self._ended = read(self._fd).begun
         self._tell()
         return True
 
@@ -94,45 +74,15 @@ class Lead:
     def _tell(self) -> None:
         # On a full disk nobody hears of it, and whoever asks waits for nothing.
         try:
-            os.pwrite(self._fd, _STATE.pack(_MAGIC, self._is_agent, os.getpid(), self._begun, self._ended), 0)
+            os.pwrite(self._fd, STATE.pack(MAGIC, self._is_agent, os.getpid(), self._begun, self._ended), 0)
         except OSError:
             return
-
-
-def told(home: str) -> Leader:
-    """Return what the last holder of the lock said, whether or not it still holds it."""
-    try:
-        fd = os.open(os.path.join(home, LOCK_NAME), os.O_RDONLY | _SAFE)
-    except OSError:
-        return Leader()
-    try:
-        return _read(fd)
-    finally:
-        os.close(fd)
-
-
-def leader(home: str) -> Leader | None:
-    """Return who holds the lock of `home`, None where nobody does or this user may not ask."""
-    try:
-        fd = os.open(os.path.join(home, LOCK_NAME), os.O_RDONLY | _SAFE)
-    except OSError:
-        return None
-    try:
-        # A shared lock, and only for a moment: whoever wants to lead tries again.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read(fd)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    return None
 
 
 def wake(home: str) -> None:
     """Have an agent that sleeps look now."""
     try:
-        fd = os.open(os.path.join(home, WAKE_NAME), os.O_WRONLY | _SAFE)
+        fd = os.open(os.path.join(home, WAKE_NAME), os.O_WRONLY | SAFE)
     except OSError:  # none sleeps
         return
     try:
@@ -151,7 +101,7 @@ def open_wake(home: str) -> int:
     try:
         if not os.path.lexists(path):
             os.mkfifo(path, 0o600)
-        fd = os.open(path, os.O_RDWR | _SAFE)
+        fd = os.open(path, os.O_RDWR | SAFE)
         if S_ISFIFO(os.fstat(fd).st_mode):
             return fd
     except OSError:  # it then looks as often as it would without being asked
@@ -159,17 +109,6 @@ def open_wake(home: str) -> int:
     if fd >= 0:
         os.close(fd)
     return -1
-
-
-def _read(fd: int) -> Leader:
-    try:
-        data = os.pread(fd, _STATE.size, 0)
-    except OSError:
-        return Leader()
-    if len(data) != _STATE.size:
-        return Leader()
-    magic, is_agent, pid, begun, ended = _STATE.unpack(data)
-    return Leader(pid, bool(is_agent), begun, ended) if magic == _MAGIC else Leader()
 
 
 def _lock(path: str, wait_seconds: float) -> int:

@@ -15,10 +15,12 @@ from autoinst.agent import runs
 from autoinst.agent.drain import Drain
 from autoinst.agent.exporting import Exporting
 from autoinst.agent.journal import open_journal
-from autoinst.agent.lead import leader, open_wake
+from autoinst.agent.lead import open_wake
 from autoinst.agent.limits import limits
 from autoinst.agent.sharing import open_home
+from autoinst.demand import has_started
 from autoinst.errors import AutoinstError, HomeError, StoreError
+from autoinst.leader import leader
 from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class Agent:
         while not self.stopping:
             if self._drain.lead.acquire():
                 self.journal.info("leads %s", self.home)
+                has_started(self.home)
                 return True
             found = leader(self.home)
             if found is not None and found.is_agent:
@@ -102,7 +105,7 @@ class Agent:
         quiet_since = time.monotonic()
         while True:
             last = self.stopping  # a signal from now on has another look follow
-            began_ns = time.time_ns()
+            known, began_ns = self._arenas(), time.time_ns()
             counts = self._round()
             self._exporting.tend(new_jobs=counts is not None and bool(counts.stored or counts.replaced))
             if last:
@@ -117,7 +120,7 @@ class Agent:
             now = time.monotonic()
             if counts is not None and (interval == SHORTEST or self._in_use(began_ns)):
                 quiet_since = now
-            elif self.idle_seconds is not None and now - quiet_since >= self.idle_seconds and self._may_end():
+            elif self.idle_seconds is not None and now - quiet_since >= self.idle_seconds and self._may_end(known):
                 self.journal.info("ended: nothing to do for %g s", self.idle_seconds)
                 return
             self._sleep(interval)
@@ -183,9 +186,11 @@ class Agent:
             self.journal.error("%s; nothing is lost, trying again", text)
             self._said = (text, now)
 
-    def _may_end(self) -> bool:
-        """Stop leading, unless a program was started at this very moment that counts on this agent."""
-        known = self._arenas()
+    def _may_end(self, known: set[str]) -> bool:
+        """Stop leading, unless a program was started at this very moment that counts on this agent.
+
+        `known` are the arenas that were there before the last look.
+        """
         with contextlib.suppress(StoreError):
             self._drain.close()
         if self._arenas() <= known and not runs.living(self.home):

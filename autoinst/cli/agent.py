@@ -10,21 +10,23 @@ import time
 from typing import TYPE_CHECKING
 
 from autoinst.agent.drain import Drain, catch_up
-from autoinst.agent.launch import LOG_NAME, command, daemonize, environment
-from autoinst.agent.lead import POLL_SECONDS, leader
+from autoinst.agent.launch import daemonize
+from autoinst.agent.lead import POLL_SECONDS
 from autoinst.agent.limits import limits
 from autoinst.agent.sharing import open_home
 from autoinst.cli.output import message
 from autoinst.cli.progress import busy
 from autoinst.config import from_environ
+from autoinst.demand import LOG_NAME, command, environment
 from autoinst.export.choice import anything
+from autoinst.leader import leader
 from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
     import argparse
 
-    from autoinst.agent.lead import Leader
     from autoinst.config import Config
+    from autoinst.leader import Leader
 
 START_SECONDS = 10.0
 ONCE_SECONDS = 60.0  # how long `--once` waits for the agent that leads

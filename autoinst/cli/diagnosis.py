@@ -13,8 +13,6 @@ from autoinst import __version__
 from autoinst.agent.filesystem import NETWORK, file_system
 from autoinst.agent.intake import QUARANTINE_NAME
 from autoinst.agent.journal import last_line
-from autoinst.agent.launch import NOT_STARTED
-from autoinst.agent.lead import leader
 from autoinst.agent.limits import limits
 from autoinst.agent.sharing import sharing_problem
 from autoinst.cli.check_ins import check_ins
@@ -22,7 +20,9 @@ from autoinst.cli.exporters import exporters
 from autoinst.cli.reading import Home, owner_of, user_name
 from autoinst.cli.server import server, shown_address
 from autoinst.config import OFF_WORDS, boot_folder
+from autoinst.demand import NOT_STARTED
 from autoinst.errors import AutoinstError
+from autoinst.leader import leader
 from autoinst.record import rfc3339
 from autoinst.rules import packs as pack_files
 from autoinst.rules.load import load_files

@@ -17,7 +17,7 @@ environment:
   AUTOINST_GROUP        group that may read them: the home is then 2750, its files 0640 (default: nobody else may)
   AUTOINST_EXPORTERS    where the agent sends jobs: otlp (default: those of the rules file)
   AUTOINST_STORE        ClickHouse past one machine: clickhouse://user:password@host:8123/database
-  AUTOINST_AGENT=off    `run` starts no agent; `jobs` and the like read what workers recorded by themselves
+  AUTOINST_AGENT=off    programs start no agent; `jobs` and the like read what workers recorded by themselves
   AUTOINST_ENABLED=0    `run` and the sitecustomize install nothing
   NO_COLOR              no colour on a terminal either
 
@@ -100,7 +100,7 @@ examples:
 
 environment:
   AUTOINST_AGENT_IDLE   seconds without a worker after which the daemon ends (default 60)
-  AUTOINST_AGENT=off    `autoinst run` starts none
+  AUTOINST_AGENT=off    `autoinst run` and programs start none
 
 There is one agent a home; a second says who leads. docs/operations.md has a systemd unit and a sidecar."""
 

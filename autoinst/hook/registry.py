@@ -280,6 +280,8 @@ class Registry:
         if not spool.open() and spool.problem is not None:
             configuration.say(f"nothing is recorded: {spool.problem}; see `autoinst doctor`")
         self.flush()
+        if self._carries and spool.arenas:
+            recorder.get().expect_jobs()
 
 
 def acting(states: list[RuleState], names: tuple[tuple[str, str], ...]) -> list[RuleState]:

@@ -40,11 +40,17 @@ class Slots:
     """
 
     def __init__(
-        self, folder: str, describe: Callable[[], dict[str, Any]], limit: int = SPOOL_MAX, group: str | None = None
+        self,
+        folder: str,
+        describe: Callable[[], dict[str, Any]],
+        limit: int = SPOOL_MAX,
+        group: str | None = None,
+        grown: Callable[[], None] | None = None,
     ) -> None:
         """Keep arenas in `folder` (made when the first is); `describe` gives the process's description.
 
         `limit` are the bytes that the arenas of all processes may take there, 0 for any number; `group` may read them.
+        `grown` is called after each arena that was made.
         """
         self.folder = folder
         self.limit = limit
@@ -55,6 +61,7 @@ class Slots:
         self.problem: str | None = None
         self.overflow = Overflow()
         self._describe = describe
+        self._grown = grown
         self._free: deque[int] = deque()
         self._finished: deque[int] = deque()
         self._chains: dict[int, list[int]] = {}  # continuation slots of finished records, free when these are
@@ -182,6 +189,8 @@ class Slots:
         base = number << OFFSET_BITS
         first = arena.slots_offset
         self._free.extend(range(base + first, base + first + arena.slots * layout.SLOT_SIZE, layout.SLOT_SIZE))
+        if self._grown is not None:
+            self._grown()
 
     def _share_tally(self) -> None:
         try:

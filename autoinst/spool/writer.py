@@ -70,10 +70,15 @@ class Spool(Slots):
     """The records of this process. A forked child makes a Spool of its own."""
 
     def __init__(
-        self, folder: str, describe: Callable[[], dict[str, Any]], limit: int = SPOOL_MAX, group: str | None = None
+        self,
+        folder: str,
+        describe: Callable[[], dict[str, Any]],
+        limit: int = SPOOL_MAX,
+        group: str | None = None,
+        grown: Callable[[], None] | None = None,
     ) -> None:
         """See Slots."""
-        super().__init__(folder, describe, limit, group)
+        super().__init__(folder, describe, limit, group, grown)
         self.crowded = False  # an intern table has turned a text away: records must spell their names out
         self.next_seq = count(1).__next__
 

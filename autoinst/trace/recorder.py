@@ -6,6 +6,7 @@ import os
 import sys
 
 from autoinst import config as configuration
+from autoinst.config import OFF_WORDS
 from autoinst.spool.writer import Spool
 from autoinst.trace.sanitize import FILTERED, Sanitizer
 
@@ -38,12 +39,23 @@ MAX_ENV_VALUE = 200
 class Recorder:
     """What all transactions of this process share."""
 
-    __slots__ = ("carries", "config", "digest", "env_allowed", "ignored", "sanitizer", "settings", "spool")
+    __slots__ = (
+        "_expects_jobs",
+        "carries",
+        "config",
+        "digest",
+        "env_allowed",
+        "ignored",
+        "sanitizer",
+        "settings",
+        "spool",
+    )
 
     def __init__(self, config: Config, settings: Mapping[str, Any], digest: str = "") -> None:
         """Record under `config`; `settings` are those of the rules file, `digest` names the rules in force."""
         self.config = config
         self.adopt(settings, digest)
+        self._expects_jobs = False
         self.spool = self._new_spool()
 
     def adopt(self, settings: Mapping[str, Any], digest: str) -> None:
@@ -58,7 +70,25 @@ class Recorder:
 
     def _new_spool(self) -> Spool:
         config = self.config
-        return Spool(config.spool, self.description, config.spool_limit, config.group)
+        return Spool(config.spool, self.description, config.spool_limit, config.group, self._grown)
+
+    def expect_jobs(self) -> None:
+        """Have an agent started on demand: functions of a program that was started under autoinst are jobs by rules.
+
+        Called once there is an arena, by which an agent that leads sees that this process lives.
+        """
+        if not self._expects_jobs and configuration.remembered() is not None and self.config.agent not in OFF_WORDS:
+            self._expects_jobs = True
+            self._grown()
+
+    def _grown(self) -> None:
+        """Ask for an agent; also when a further arena was needed (nobody drains), or one after a fork."""
+        if self._expects_jobs:
+            try:  # loaded here: a process that records no job needs none of it
+                from autoinst import demand
+            except (ImportError, OSError):  # no descriptor is free to read it by
+                return
+            demand.ask(self.config, os.environ)
 
     def description(self) -> dict[str, Any]:
         """Return what an arena's header says of this process (plain data)."""
