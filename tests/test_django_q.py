@@ -37,7 +37,7 @@ import os, signal, time
 from django_q.tasks import async_task
 from notes import note
 
-def add(a, b=0):
+def add(a, token=None, b=0):
     note("add")
     return a + b
 
@@ -85,7 +85,7 @@ from django.utils import timezone
 from django_q.tasks import async_task, schedule
 import shop
 
-print("add", async_task("shop.add", 1, b=2, task_name="add", group="g"))
+print("add", async_task("shop.add", 1, "hunter2", b=2, task_name="add", group="g"))
 print("fail", async_task(shop.fail, "x", task_name="fail"))
 print("send", async_task(shop.Mail.send, "me", task_name="send"))
 print("missing", async_task("shop.nothing", 5, task_name="missing"))
@@ -111,11 +111,11 @@ TIMEOUT: tuple[Any, ...] = (
     "slow",
 )
 KNOWN: dict[str, dict[str, Any]] = {
-    "add": {"args": [1], "kwargs": {"b": 2}, "tags": {"task": "add", "group": "g"}},
+    "add": {"args": [1, "[FILTERED]"], "kwargs": {"b": 2}, "tags": {"task": "add", "group": "g"}},
     "fail": {"args": ["x"], "status": "error", "exception": BAD},
     "send": {"args": ["me"]},
     "missing": {
-        "args": [5],
+        "args": ["[FILTERED]"],  # of a function that is not found no parameter is known
         "status": "error",
         "exception": ("ValueError", "Function shop.nothing is not defined", [], None),
     },
@@ -181,7 +181,7 @@ def test_a_task_that_runs_where_it_is_put_on_the_queue(tmp_path: Path) -> None:
     worker.call("django-admin", "migrate")
     job = worker.call("python", "now.py").split()[-1]
     (record,) = worker.records()[job]
-    assert whole(record) == expected("add", job, kwargs={}, tags={"task": "add"}, queue=None)
+    assert whole(record) == expected("add", job, args=[1], kwargs={}, tags={"task": "add"}, queue=None)
 
 
 LIBRARY = Library(

@@ -55,7 +55,7 @@ def note(context):
 mail = task(queue_name="mail", takes_context=True)
 
 @mail
-def add(context, a, b=0):
+def add(context, a, token=None, b=0):
     note(context)
     return a + b
 
@@ -108,7 +108,7 @@ from shop_tasks import *
 backend, *names = sys.argv[1:]
 soon = datetime.timedelta(seconds=2)
 for name in names:
-    known = {"add": ([1], {"b": 2}), "fail": (["x"], {}), "add_async": ([3], {}), "later": ([5], {})}
+    known = {"add": ([1, "hunter2"], {"b": 2}), "fail": (["x"], {}), "add_async": ([3], {}), "later": ([5], {})}
     arguments = known.get(name, ([], {}))
     task = add.using(run_after=timezone.now() + soon) if name == "later" else globals()[name]
     result = task.using(backend=backend).enqueue(*arguments[0], **arguments[1])
@@ -127,7 +127,7 @@ UNKEPT = "TypeError"  # its message and place are those of what keeps the result
 def expected(task: str, job_id: str, **fields: Any) -> dict[str, Any]:
     """Return the whole record of the task sent by the name `task`."""
     known: dict[str, dict[str, Any]] = {
-        "add": {"args": [1], "kwargs": {"b": 2}},
+        "add": {"args": [1, "[FILTERED]"], "kwargs": {"b": 2}},
         "add_async": {"args": [3]},
         "fail": {"args": ["x"], "status": "error", "exception": BAD},
         "unkept": {"status": "error", "exception": UNKEPT},

@@ -33,7 +33,7 @@ else:
 dramatiq.set_broker(broker)
 
 @dramatiq.actor(queue_name="mail")
-def add(name, b=0):
+def add(name, token=None, b=0):
     note(name)
 
 @dramatiq.actor(queue_name="mail", max_retries=0)
@@ -105,7 +105,7 @@ for name in sys.argv[1:]:
         shop.broker.enqueue(Message("mail", "nobody", ("unknown",), {}, {"max_retries": 0}))
     else:
         actor = getattr(shop, name)
-        actor.send(name, b=2) if name == "add" else actor.send(name)
+        actor.send(name, "hunter2", b=2) if name == "add" else actor.send(name)
 """
 
 
@@ -121,7 +121,7 @@ def sent(actor: str) -> dict[str, Any]:
 
 
 EXPECTED = {
-    "add": [dramatiq("add", "shop.add", kwargs={"b": 2})],
+    "add": [dramatiq("add", "shop.add", args=["add", "[FILTERED]"], kwargs={"b": 2})],
     "fail": [
         dramatiq("fail", "shop.fail", status="error", exception=("ValueError", "bad", [("KeyError", "'key'")], "fail"))
     ],

@@ -31,7 +31,7 @@ url = os.environ["STORAGE"]
 queue = RedisHuey("mail", url=url) if url.startswith("redis") else SqliteHuey("mail", filename=url, fsync=False)
 
 @queue.task(context=True)
-def add(a, b=0, task=None):
+def add(a, token=None, b=0, task=None):
     note(task.id)
     return a + b
 
@@ -101,7 +101,7 @@ def sent(task: str) -> dict[str, Any]:
 
 
 EXPECTED = {
-    "add": [huey("add", "shop.add", args=[1], kwargs={"b": 2})],
+    "add": [huey("add", "shop.add", args=[1, "[FILTERED]"], kwargs={"b": 2})],
     "fail": [
         huey("fail", "shop.fail", status="error", exception=("ValueError", "bad", [("KeyError", "'key'")], "fail"))
     ],

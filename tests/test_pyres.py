@@ -25,7 +25,7 @@ class Add:
     queue = "mail"
 
     @staticmethod
-    def perform(name, b=0):
+    def perform(name, b=0, token=None):
         note(name)
 
 class Fail:
@@ -61,7 +61,7 @@ from pyres import ResQ
 import shop
 
 queue = ResQ(os.environ["REDIS"])
-queue.enqueue(shop.Add, "add", 2)
+queue.enqueue(shop.Add, "add", 2, "hunter2")
 queue.enqueue(shop.Fail, "fail")
 queue.enqueue(shop.Order, "order")
 queue.enqueue(shop.Die, "die")
@@ -77,7 +77,7 @@ def pyres(name: str, function: str, **fields: Any) -> dict[str, Any]:
 BAD = ("ValueError", "bad", [("KeyError", "'key'")], "perform")
 SENT = {"name": "enqueue.pyres", "title": "shop.Add", "body": None, "parent": None}
 EXPECTED = {
-    "add": [pyres("add", "Add", args=["add", 2])],
+    "add": [pyres("add", "Add", args=["add", 2, "[FILTERED]"])],
     "fail": [pyres("fail", "Fail", status="error", exception=BAD)],
     "order": [pyres("order", "Order", events=[SENT])],
     "child": [pyres("child", "Add")],

@@ -50,7 +50,7 @@ def note():
     with open("runs.log") as log:
         return log.readlines().count(line)
 
-def add(a, b=0):
+def add(a, token=None, b=0):
     note()
     return a + b
 
@@ -117,7 +117,7 @@ queue = rq.Queue("mail", connection=redis.Redis.from_url(os.environ["REDIS_URL"]
 add = queue.enqueue
 group = sys.argv[1]
 if group in ("all", "gentle", "few"):
-    add("shop.jobs.add", 1, b=2, job_id="add")
+    add("shop.jobs.add", 1, "hunter2", b=2, job_id="add")
     add(shop.jobs.Mailer("me").send, "you", cc=["x"], job_id="method")
     add("shop.jobs.flaky", 2, job_id="flaky", retry=Retry(max=2))
 if group in ("all", "gentle"):
@@ -175,7 +175,7 @@ SCHEDULED: dict[str, list[tuple[str, int]]] = {
 }
 # job id -> class, method, args, kwargs
 CALLS: dict[str, tuple[str, str, list[Any], dict[str, Any]]] = {
-    "add": ("shop.jobs", "add", [1], {"b": 2}),
+    "add": ("shop.jobs", "add", [1, "[FILTERED]"], {"b": 2}),
     "fail": ("shop.jobs", "fail", ["x"], {}),
     "flaky": ("shop.jobs", "flaky", [2], {}),
     "hopeless": ("shop.jobs", "flaky", [9], {}),
@@ -185,7 +185,7 @@ CALLS: dict[str, tuple[str, str, list[Any], dict[str, Any]]] = {
     "later": ("shop.jobs", "later", [5], {}),
     "endless": ("shop.jobs", "endless", [], {}),
     "leave": ("shop.jobs", "leave", [], {}),
-    "missing": ("shop.jobs", "nothing", [5], {}),
+    "missing": ("shop.jobs", "nothing", ["[FILTERED]"], {}),
     "killed": ("shop.jobs", "kill_itself", [7], {"b": [1]}),
     "killed-twice": ("shop.jobs", "kill_itself", [8], {}),
     "vanished": ("shop.jobs", "vanish", [], {}),

@@ -58,6 +58,7 @@ def test_a_function() -> None:
         "job_id": "the-id",
         "traceparent": None,
         "args": ("me",),
+        "args.callable": None,  # imported when the job runs, see `enrich`
         "kwargs": {"copies": 2},
         "tags.retries_left": None,
     }

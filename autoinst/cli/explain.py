@@ -159,7 +159,7 @@ def decision(found: Explanation, verdict: Verdict) -> str:
         text += f", {name} in {rule.namespace}"
     elif rule.kind in ("event", "enqueue"):
         text += f", {rule.name}"
-    fields = [key for key in rule.fields if key not in ("exception", "into", "value", "wraps")]
+    fields = [key for key in rule.fields if key not in ("args.callable", "exception", "into", "value", "wraps")]
     if fields:
         text += f"; with {', '.join(fields)}"
     if verdict.decision == SOMETIMES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoinst.hook.arguments import ARGS, CALLABLE, Given, Own, place_of_args
 from autoinst.hook.trampoline import ALL_ARGS, ALL_KWARGS
 from autoinst.rules.expressions import Unavailable, compile_field, duration_ns, time_ns
 from autoinst.trace import traceparent
@@ -57,13 +58,24 @@ class Fields:
         for key, field in fields.items():
             late = field.at == "exit"
             # A name the function has not makes that alternative of the field unavailable, with its reason.
-            reader = (key, compile_field(field, (*names, *AT_EXIT) if late else tuple(names), free), field)
-            self._readers[key] = reader
-            if key not in EVENT_FIELDS:
-                (self.at_exit if late else self.at_enter).append(reader)
+            read = compile_field(field, (*names, *AT_EXIT) if late else tuple(names), free)
+            self._readers[key] = (key, read, field)
+        for key, (_, read, field) in self._readers.items():
+            if key in EVENT_FIELDS or key == CALLABLE:
+                continue
+            reader = (key, self._arguments(read, target) if key == ARGS else read, field)
+            (self.at_exit if field.at == "exit" else self.at_enter).append(reader)
         self.when = self._readers.get("when")
         self.title = "title" in self._readers
         self.body = "body" in self._readers
+
+    def _arguments(self, read: Callable[..., Any], target: Target) -> Callable[..., Any]:
+        """Return what reads the job's arguments without those that have a secret's name."""
+        given = self._readers.get(CALLABLE)
+        if given is not None:
+            return Given(read, given[1], self.note)
+        place = place_of_args(self.names, target)
+        return read if place is None else Own(read, target, place)
 
     def note(self, key: str, reason: str) -> None:
         """Count that field `key` could not be read."""
@@ -139,7 +151,8 @@ class Fields:
             transaction.merge_tags(transaction.sanitizer.mapping({key[5:]: value}))
         elif key == "job_id":
             transaction.set_detail(key, _text(value)[:MAX_JOB_ID])
-        else:
+        elif key != ARGS or CALLABLE not in self._readers or ARGS not in (transaction.details or ()):
+            # Arguments of a callable are those of the first call: the job's own.
             transaction.set_detail(key, transaction.sanitizer.plain(value))
 
     @staticmethod

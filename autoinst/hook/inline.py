@@ -73,7 +73,9 @@ def call_parts(probe: Probe) -> dict[str, Any]:
 
 def reads_result(probe: Probe) -> bool:
     """Return whether the probe's rule reads what the function returns."""
-    return any("result" in field.names for _, _, field in probe.fields.at_exit)
+    late = [field for _, _, field in probe.fields.at_exit]
+    given = probe.rule.fields.get("args.callable")  # read with `args`, which is among them
+    return any("result" in field.names for field in (*late, *(() if given is None else (given,))))
 
 
 def _entering(probe: Probe) -> Callable[[Any], None]:

@@ -61,6 +61,8 @@ def patch_missing(
                     patcher.patch_glob(state, pattern)
                 continue
             function = resolve(module, pattern)
+            if type(function) is property and state.rule.kind == "enrich":
+                function = unwrap(function.fget)
             if type(function) is FunctionType:
                 patcher.patch(state, pattern, function)
             elif function is not None:

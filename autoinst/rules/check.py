@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING
 
-from autoinst.rules.keys import CARRY, PAYLOAD, WRAPS
+from autoinst.rules.keys import CALLABLE, CARRY, PAYLOAD, WRAPS
 from autoinst.rules.load import load_files
 from autoinst.rules.match import CALLS, matches, matches_qualname
 from autoinst.rules.problems import nearest, quote
@@ -178,7 +178,7 @@ class _Checker:
                 continue
             function = owner.functions.get(f"{qualname}.{node.text}")
             if function is not None:
-                if function.is_property:
+                if function.is_property and rule.kind != "enrich":
                     self.document.report(node, f"{quote(node.text)} is a property of {quote(qualname)}, not a method")
                 else:
                     self._parameters(rule, nodes, [function], f"{qualname}.{node.text}", True)
@@ -225,7 +225,7 @@ class _Checker:
             self.document.report(node, f"{quote(name)} is a class, not a function", "write 'class:' and 'methods:'")
         else:
             function = place[0].functions[place[1]]
-            if function.is_property:
+            if function.is_property and rule.kind != "enrich":
                 self.document.report(node, f"{quote(name)} is a property, not a function")
             elif not calls:  # its variables are not only its parameters
                 in_class = place[1].rpartition(".")[0] in place[0].classes
@@ -307,6 +307,9 @@ def _node_of(nodes: dict[str, Node], key: str) -> Node:
         node, name = nodes["tags"], key[len("tags.") :]
     elif key in {payload.name for payload in PAYLOAD}:
         node, name = nodes["payload"], key
+    elif key == f"args.{CALLABLE}":
+        args = next(value for entry, value in nodes["payload"].entries if entry.text == "args")
+        return next(value for entry, value in args.entries if entry.text == CALLABLE)
     elif key in {part.name for part in CARRY}:
         node, name = nodes["carry"], key
     else:

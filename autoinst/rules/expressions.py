@@ -70,6 +70,8 @@ HELPERS: dict[str, Any] = {
     "_str": operations.text,
     "_number": operations.number,
     "_dotted": safe.dotted,
+    "_method_of": safe.method_of,
+    "_without_first": safe.without_first,
     "_type": type,
     "_slice": slice,
     "_ms": times.milliseconds,

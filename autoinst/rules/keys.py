@@ -26,6 +26,7 @@ TIMES = ("enqueued_at", "eta")
 CHECK_IN_TYPES = ("cron", "heartbeat")
 FORMS = ("plain", "text", "sqs")
 WRAPS = "wraps"
+CALLABLE = "callable"
 HANDED = "^(result|argument +[^\\W\\d]\\w*)$"
 
 
@@ -193,6 +194,11 @@ LONG_FORM = (
         "choice",
         "Read before the call or after it; not for `when`, `title` and `body`, which are read before.",
         choices=AT,
+    ),
+    Key(
+        CALLABLE,
+        "value",
+        "Of `args`: the function they are given to, whose parameters' names tell which are secret.",
     ),
 )
 

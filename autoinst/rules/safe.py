@@ -225,6 +225,31 @@ def dotted(obj: Any) -> str:
     raise Unavailable(f"a {name_of(obj)} is neither a function nor a class")
 
 
+def method_of(obj: Any, name: str) -> Any:
+    """Return method `name` of `obj`, bound to it where it takes it, without running code."""
+    found = _ABSENT
+    if not issubclass(type(obj), type):
+        found = _of_instance(obj, static_lookup(type(obj), "__dict__"), name)
+    if found is not _ABSENT:
+        return found
+    found = static_lookup(obj if issubclass(type(obj), type) else type(obj), name)
+    kind = type(found)
+    if kind is STATIC:
+        return found.__func__
+    if kind is classmethod:
+        return without_first(found.__func__)
+    if kind is FUNCTION:
+        return found if issubclass(type(obj), type) else METHOD(found, obj)
+    raise Unavailable(f"{name!r} of a {name_of(obj)} is no method of Python code")
+
+
+def without_first(function: Any) -> Any:
+    """Return a function as one whose first parameter has its value already."""
+    if type(function) not in (FUNCTION, METHOD) and not is_partial(type(function)):
+        raise Unavailable(f"a {name_of(function)} is no function")
+    return METHOD(function, function)
+
+
 def attribute_or_none(obj: Any, name: str) -> Any:
     """Return the plain attribute `name`, None where it cannot be read."""
     try:

@@ -64,6 +64,8 @@ FUNCTIONS = {
     "dotted": (1, 1, "_dotted("),
     "type": (1, 1, "_type("),
     "get": (2, 3, "_get("),
+    "method_of": (2, 2, "_method_of("),
+    "without_first": (1, 1, "_without_first("),
 }
 
 

@@ -20,7 +20,7 @@ FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?
 MAX_ALTERNATIVES = 20
 SINGLE = ("when", "title", "body", "exception")
 EARLY = ("when", "title", "body")  # needed before the call
-EXPRESSIONS = ("when", "exception", "into", "value")  # a literal would say nothing
+EXPRESSIONS = ("when", "exception", "into", "value", f"args.{keys.CALLABLE}")  # a literal would say nothing
 
 
 class ValueReader:
@@ -45,6 +45,8 @@ class ValueReader:
         elif payload is not None:
             for name, node in parser.entries(payload, keys.by_name(keys.PAYLOAD), "'payload'").items():
                 found[name] = self.field(parser, name, node, unsafe)
+                if name == "args" and node.kind == "map":
+                    self._callable(parser, node, unsafe, found)
         self._tags(parser, entries.get("tags"), unsafe, found)
         self._carry(parser, entries.get("carry"), unsafe, found)
         if section == keys.EXCEPTIONS and "exception" not in entries:
@@ -54,6 +56,18 @@ class ValueReader:
         if section == keys.CARRIES and "carry" not in entries:
             parser.report(rule, "a rule of 'carries' needs 'carry'", 'write carry: {into: "${...}"}')
         return {name: field for name, field in found.items() if field is not None}
+
+    def _callable(self, parser: Parser, args: Node, unsafe: bool, found: dict[str, Field | None]) -> None:
+        """Read what the arguments are given to; it is read when they are."""
+        node = next((value for key, value in args.entries if key.text == keys.CALLABLE), None)
+        if node is None:
+            return
+        name = f"args.{keys.CALLABLE}"
+        found[name] = self._made(parser, name, node, node, {}, unsafe)
+        both = [field for key in ("args", name) if (field := found[key]) is not None]
+        if any(field.at == "exit" for field in both):
+            for field in both:
+                field.at = "exit"
 
     def _handed(self, parser: Parser, node: Node) -> Field | None:
         """Return what gives the callable that is handed over."""
@@ -113,6 +127,10 @@ class ValueReader:
         for key in keys.LONG_FORM[1:]:
             choice = entries.get(key.name)
             if choice is None:
+                continue
+            if key.name == keys.CALLABLE:
+                if name != "args":
+                    parser.report(choice, f"'{key.name}' is for 'args', not for '{name}'")
                 continue
             if choice.kind != "text" or choice.text not in key.choices:
                 hint = f"it may be {', '.join(key.choices)}"

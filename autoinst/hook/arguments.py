@@ -1,0 +1,175 @@
+"""A job's positional arguments as they may be recorded: those given to parameters with secret names are filtered."""
+
+from __future__ import annotations
+
+from autoinst.hook.trampoline import ALL_ARGS, Parameters
+from autoinst.rules.safe import (
+    FUNCTION,
+    MAX_HOPS,
+    METHOD,
+    STATIC,
+    Unavailable,
+    attribute_or_none,
+    is_partial,
+    static_lookup,
+)
+from autoinst.trace import recorder as recorders
+from autoinst.trace.sanitize import FILTERED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from autoinst.hook.target import Target
+    from autoinst.trace.sanitize import Sanitizer
+
+ARGS, CALLABLE = "args", "args.callable"
+CLASS_METHOD = classmethod
+
+
+class Secret:
+    """Which positional arguments are secret: those at `places`, and all from `rest` on (None: none of these)."""
+
+    __slots__ = ("places", "rest")
+
+    def __init__(self, places: set[int], rest: int | None) -> None:
+        """Keep both."""
+        self.places = places
+        self.rest = rest
+
+    def masked(self, values: Any) -> Any:
+        """Return a list or tuple of arguments without the secret ones; anything else as it is."""
+        for kind in (list, tuple):
+            if issubclass(type(values), kind):
+                rest = kind.__len__(values) if self.rest is None else self.rest
+                hidden = self.places
+                return [
+                    FILTERED if at >= rest or at in hidden else value for at, value in enumerate(kind.__iter__(values))
+                ]
+        return values
+
+
+ALL = Secret(set(), 0)
+
+
+class Own:
+    """Reads `args` of a rule for the very function that is called: its own parameters tell what is secret."""
+
+    __slots__ = ("_names", "_place", "_read", "_sanitizer", "_secret", "_star")
+
+    def __init__(self, read: Callable[..., Any], target: Target, place: int) -> None:
+        """Read as `read` does, whose value at `place` are all arguments of a call of `target`."""
+        parameters = target.parameters
+        positional = parameters.positional
+        first = parameters.first
+        self._names = positional[1:] if first is not None and positional[:1] == (first,) else tuple(positional)
+        self._star: str | None = getattr(parameters, "var_positional", None)
+        self._place = place
+        self._read = read
+        self._sanitizer: Sanitizer | None = None
+        self._secret: Secret | None = None
+
+    def __call__(self, *values: Any) -> Any:
+        """Return the field's value, or raise Unavailable."""
+        sanitizer = (recorders.active or recorders.get()).sanitizer
+        if sanitizer is not self._sanitizer:  # the first call, or the first since the list of names has changed
+            self._secret = _secret(self._names, self._star, 0, sanitizer)
+            self._sanitizer = sanitizer
+        if self._secret is not None:
+            place = self._place
+            values = (*values[:place], self._secret.masked(values[place]), *values[place + 1 :])
+        return self._read(*values)
+
+
+class Given:
+    """Reads `args` of a rule that says by `callable` which function they are given to."""
+
+    __slots__ = ("_callable", "_note", "_read")
+
+    def __init__(
+        self, read: Callable[..., Any], function: Callable[..., Any], note: Callable[[str, str], None]
+    ) -> None:
+        """Read as `read` does; `function` reads the callable, and `note` is told where it cannot."""
+        self._read = read
+        self._callable = function
+        self._note = note
+
+    def __call__(self, *values: Any) -> Any:
+        """Return the field's value, None while the callable is None, or raise Unavailable."""
+        value = self._read(*values)
+        if value is None:
+            return None
+        try:
+            function = self._callable(*values)
+        except Unavailable as reason:
+            self._note(CALLABLE, str(reason))
+            return ALL.masked(value)
+        if function is None:
+            return None
+        secret = secret_of(function, (recorders.active or recorders.get()).sanitizer)
+        return value if secret is None else secret.masked(value)
+
+
+def place_of_args(names: Sequence[str], target: Target) -> int | None:
+    """Return which of `names`, that a rule reads of `target`, are all its arguments; None where none is."""
+    parameters = target.parameters
+    if not hasattr(parameters, "positional"):  # variables of a function with the call inside
+        return None
+    for name in (ARGS, ALL_ARGS):
+        if name in names and name not in parameters.names:
+            return names.index(name)
+    return None
+
+
+def secret_of(function: Any, sanitizer: Sanitizer) -> Secret | None:
+    """Return which positional arguments of a callable are secret by its parameters' names, None where none is.
+
+    What decorators with `__wrapped__` have wrapped counts too. All are secret of what is no callable, such as the name
+    of a function that was not found; of C code none is known to be.
+    """
+    places: set[int] = set()
+    rest: int | None = None
+    given = 0  # parameters at the front that have their value, such as `self`
+    for _ in range(MAX_HOPS):
+        kind = type(function)
+        if kind is FUNCTION:
+            parameters = Parameters(function.__code__)
+            found = _secret(parameters.positional, parameters.var_positional, given, sanitizer)
+            if found is not None:
+                places |= found.places
+                rest = found.rest if rest is None else rest
+            function = attribute_or_none(function, "__wrapped__")
+        elif kind is METHOD:
+            given += 1
+            function = function.__func__
+        elif kind is STATIC or kind is CLASS_METHOD:
+            given += kind is CLASS_METHOD
+            function = function.__func__
+        elif is_partial(kind):
+            given += len(attribute_or_none(function, "args") or ())
+            function = attribute_or_none(function, "func")
+        elif issubclass(kind, type):
+            given += 1
+            function = static_lookup(function, "__init__")
+        elif not callable(function):
+            return ALL
+        else:
+            inner = attribute_or_none(function, "__wrapped__")  # of a cached function, say
+            if inner is None:
+                given += 1
+                inner = static_lookup(kind, "__call__")
+                if type(inner) is not FUNCTION:
+                    break
+            function = inner
+        if function is None:
+            break
+    return Secret(places, rest) if places or rest is not None else None
+
+
+def _secret(names: Sequence[str], star: str | None, given: int, sanitizer: Sanitizer) -> Secret | None:
+    """Return which arguments are secret of parameters `names` and `*star`, whose first `given` have their values."""
+    is_secret = sanitizer.is_secret
+    places = {at for at, name in enumerate(names[given:]) if is_secret(name)}
+    rest = max(len(names) - given, 0) if star is not None and is_secret(star) else None
+    return Secret(places, rest) if places or rest is not None else None
