@@ -34,7 +34,7 @@ def note():
     return write(current_task.request.id)
 
 @app.task
-def add(a, token=None, b=0):
+def add(a, c=0, token=None, b=0):
     note()
     return a + b
 
@@ -120,7 +120,7 @@ SEND = """
 import sys
 from shop import *
 
-add.apply_async((1, "hunter2"), {"b": 2}, task_id="add")
+add.apply_async((1, 0, "hunter2"), {"b": 2}, task_id="add")
 fail.apply_async(("x",), task_id="fail")
 flaky.apply_async((2,), task_id="flaky")
 hopeless.apply_async(task_id="hopeless")
@@ -157,7 +157,7 @@ def sent(task: str, parent: int | None = None) -> dict[str, Any]:
 
 AGAIN_SENT, NO_SENT = sent("shop.flaky"), sent("shop.hopeless")
 GENTLE = {
-    "add": [celery("add", "shop.add", args=[1, "[FILTERED]"], kwargs={"b": 2})],
+    "add": [celery("add", "shop.add", args=[1, 0, "[FILTERED]"], kwargs={"b": 2})],
     "fail": [
         celery(
             "fail",

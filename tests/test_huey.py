@@ -84,7 +84,7 @@ for name in sys.argv[1:]:
     elif name == "mail":
         shop.queue.enqueue(shop.Mail(id=name))
     elif name == "add":
-        shop.queue.enqueue(shop.add.s(1, b=2, id=name))
+        shop.queue.enqueue(shop.add.s(1, "hunter2", b=2, id=name))
     else:
         shop.queue.enqueue(getattr(shop, name).s(id=name))
 """
