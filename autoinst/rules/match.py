@@ -169,10 +169,10 @@ def refusal(
         return QUALNAME
     if any(matches(pattern, f"{module}.{qualname}") for pattern in rule.exclude):
         return EXCLUDE
-    if decorators and any(is_property(name) for name in decorators.get(qualname, ())):
-        # Reading is no job and no event, but may tell of one.
-        if rule.kind != "enrich" or qualname not in patterns:
-            return PROPERTY
+    names = decorators.get(qualname, ()) if decorators else ()
+    # Reading a property is no job and no event, but may tell of one.
+    if any(map(is_property, names)) and (rule.kind != "enrich" or qualname not in patterns):
+        return PROPERTY
     if rule.decorated_by is not None and not any(
         matches(rule.decorated_by, name) for name in (decorators or {}).get(qualname, ())
     ):
