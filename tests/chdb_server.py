@@ -1,6 +1,6 @@
 """Serves the ClickHouse inside PyPI's chdb by as much of ClickHouse's HTTP interface as autoinst uses.
 
-    python chdb_server.py PORT FOLDER
+    python chdb_server.py PORT FOLDER [CONFIGURATION]
 
 It needs nothing but chdb, in whose environment it runs. One question at a time, as chdb has one session a process.
 Users and passwords are not looked at: a real server's tests have those.
@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    SESSION = session.Session(sys.argv[2])
+    SESSION = session.Session("?config-file=".join(sys.argv[2:]))
     server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
     server.daemon_threads = True
     server.serve_forever(0.02)

@@ -57,6 +57,24 @@ USERS = """<yandex>
 """
 
 
+# Of the current one: a cluster of itself, a disk for backups, and a keeper in memory, which ClickHouse has for tests.
+CURRENT = """<clickhouse>
+  <tcp_port>{native}</tcp_port><interserver_http_port>{native}</interserver_http_port>
+  <zookeeper><implementation>testkeeper</implementation></zookeeper>
+  <macros><shard>one</shard><replica>one</replica></macros>
+  <default_replica_path>/tables/{{database}}/{{table}}/{{shard}}</default_replica_path>
+  <default_replica_name>{{replica}}</default_replica_name>
+  <remote_servers><shards>
+    <shard><replica><host>127.0.0.1</host><port>{native}</port></replica></shard>
+  </shards></remote_servers>
+  <storage_configuration><disks><backups><type>local</type><path>{folder}/backups/</path></backups></disks>
+  </storage_configuration>
+  <backups><allowed_disk>backups</allowed_disk></backups>
+  <user_directories><users_xml><path>{folder}/users.xml</path></users_xml></user_directories>
+</clickhouse>
+"""
+
+
 class _Database:
     port: int
 
@@ -105,7 +123,9 @@ class Chdb(_Database, Server):
         """Start it in the library's environment."""
         del program
         script = str(Path(__file__).with_name("chdb_server.py"))
-        self.spawn(python_of("clickhouse"), script, str(self.port), str(folder / "data"))
+        (folder / "config.xml").write_text(CURRENT.format(native=free_port(), folder=folder))
+        (folder / "users.xml").write_text(USERS.format(user=USER, password=PASSWORD.replace("&", "&amp;")))
+        self.spawn(python_of("clickhouse"), script, str(self.port), str(folder / "data"), str(folder / "config.xml"))
 
     def answers(self, connection: socket.socket) -> bool:
         """Ask whether it is there."""
