@@ -38,6 +38,8 @@ def libraries() -> list[Library]:
 
 def version(library: Library) -> str:
     """Return the version in the lock that the tests run; raises LookupError where it is not there."""
+    if not library.distribution:
+        return library.tested
     name = "test.txt" if library.environment == "test" else f"libraries/{library.environment}.txt"
     lock = (ROOT / "requirements" / name).read_text(encoding="utf-8")
     pins = re.findall(rf"^{re.escape(library.distribution)}(?:\[[^\]]*\])?==([^\s;]+)", lock, re.MULTILINE)
@@ -48,9 +50,16 @@ def version(library: Library) -> str:
 
 def requires(library: Library) -> str:
     """Return the versions the pack is for."""
+    if not library.pack:
+        return library.versions
     rules = load_files([], library.pack)[0].rules
     found = {specifier for rule in rules for specifier in rule.requires.values()}
     return " or ".join(sorted(found)) or "any"
+
+
+def anchor(heading: str) -> str:
+    """Return the name that a heading has in a link."""
+    return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
 
 
 def table() -> str:
@@ -61,7 +70,9 @@ def table() -> str:
     for library in libraries():
         have = library.columns()
         marks = ["✓" if column in have else "-" for column in COLUMNS]
-        cells = [library.name, f"`{library.pack}`", f"`{requires(library)}`", version(library), *marks]
+        pack = f"`{library.pack}`" if library.pack else f"[rule below](#{anchor(library.rule)})"
+        versions = f"`{requires(library)}`" if library.pack else requires(library)
+        cells = [library.name, pack, versions, version(library), *marks]
         lines.append(f"| {' | '.join(cells)} |")
         notes.append(f"- **{library.name}** runs in the tests with {library.runs}." + f" {library.missing}".rstrip())
     return "\n".join([*lines, "", *notes])

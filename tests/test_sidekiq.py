@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis import Redis as Client
 
-from tests.harness import ROOT
 from tests.servers import Redis
-from tests.workers import Worker, check_records, run
+from tests.tested import Library
+from tests.workers import Worker, check_records, rule, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,15 +64,16 @@ EXPECTED = {
     "bare": [sidekiq("bare", queue=None, queue_time=False)],
     "die": [sidekiq("die", status="killed", killed=True)],
 }
+LIBRARY = Library(
+    "Sidekiq's payloads",
+    rule="Sidekiq's payloads",
+    versions="5 to 8, by its clients",
+    tested="payloads of 7 and 8",
+    runs="Redis and a consumer in Python, payloads as Sidekiq's clients push them",
+    expected=EXPECTED,
+    missing="A payload has no place for a trace that both sides agree on.",
+)
 WAITED = {"eight": 5e3, "seven": 7e3, "later": 2e3, "second": 1e3, "third": 3e3}  # ms, at least
-
-
-def rule(title: str) -> str:
-    """Return the rules file that docs/libraries.md has under a heading."""
-    text = (ROOT / "docs" / "libraries.md").read_text(encoding="utf-8")
-    found = re.search(rf"^## {title}\n.*?^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, title
-    return found[1]
 
 
 def payloads() -> list[bytes]:

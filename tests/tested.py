@@ -18,19 +18,24 @@ COLUMNS = ("queue", "queue time", "attempts", "job id", "arguments", "exception"
 class Library:
     """A job library as its test runs it.
 
-    `pack` is the name of its rules file; `environment` that of the library environment whose lock has `distribution`,
-    `test` for the tests' own; `runs` says with which brokers and workers; `expected` are the whole records that the
-    test compares; `recorded` are columns that it checks in another way; `missing` says, of what is not recorded, why.
+    `pack` is the name of its rules file, or `rule` the heading of docs/libraries.md that has one; `environment` is that
+    of the library environment whose lock has `distribution`, `test` for the tests' own, and `versions` and `tested` say
+    what these would where there is none; `runs` says with which brokers and workers; `expected` are the whole records
+    that the test compares; `recorded` are columns that it checks in another way; `missing` says, of what is not
+    recorded, why.
     """
 
     name: str
-    pack: str
-    distribution: str
-    environment: str
-    runs: str
+    pack: str = ""
+    distribution: str = ""
+    environment: str = ""
+    runs: str = ""
     expected: Mapping[str, Iterable[dict[str, Any]]] = field(default_factory=dict)
     recorded: tuple[str, ...] = ()
     missing: str = ""
+    rule: str = ""
+    versions: str = ""
+    tested: str = ""
 
     def columns(self) -> set[str]:
         """Return which of COLUMNS the records have."""

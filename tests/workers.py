@@ -16,7 +16,7 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from autoinst.spool.layout import event_span_id
-from tests.harness import Program, stable
+from tests.harness import ROOT, Program, stable
 from tests.libraries import program_of
 
 if TYPE_CHECKING:
@@ -136,6 +136,14 @@ class Worker:
         for record in sorted(self.program.records(), key=lambda record: record["started_at"]):
             found.setdefault(record["job_id"], []).append(record)
         return found
+
+
+def rule(title: str) -> str:
+    """Return the rules file that docs/libraries.md has under a heading."""
+    text = (ROOT / "docs" / "libraries.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {title}\n.*?^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, title
+    return found[1]
 
 
 def wait_until(is_true: Callable[[], bool]) -> None:
