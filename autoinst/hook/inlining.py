@@ -91,8 +91,7 @@ def inlined(
         if target.why is None and keys.count(target.key) > 1:
             target.why = "its code is there twice"
     new = _inline(code, [target for target in targets if target.why is None], loader, registry.config)
-    below = functions(new)
-    left: dict[int, Target] = {}
+    left: list[Target] = []
     for target in targets:
         if target.why is None:
             registry.keep(target.code, target.probes)
@@ -102,8 +101,12 @@ def inlined(
             for probe in target.probes:
                 probe.state.refused = f"{probe.target.path}: {target.why}"
         else:
-            left[id(below[target.number][1])] = target
-    return rewrite(new, {key: target.probes for key, target in left.items()}, lambda inner: left[id(inner)].why)
+            left.append(target)
+    if not left:
+        return new
+    below = functions(new)
+    by_id = {id(below[target.number][1]): target for target in left}
+    return rewrite(new, {key: target.probes for key, target in by_id.items()}, lambda inner: by_id[id(inner)].why)
 
 
 def _inline(code: CodeType, targets: list[Target], loader: Any, config: Config) -> CodeType:
