@@ -182,9 +182,12 @@ def recorder_of(write: Callable[..., None]) -> Any:
 
 def run(name: str, result: Any) -> None:
     """Run test module `name`, the doctests that only its `test_main` would run included."""
+    import _signal
     import importlib
     import unittest
 
+    # A shell's background job ignores it, and tests that interrupt themselves would wait for ever.
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     support: Any = importlib.import_module("test.support")
     support.use_resources = {}
     support.verbose = 0
