@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from autoinst import beside
+from autoinst.rules.safe import has_slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ def _make(wrapt: Any) -> type[Any]:
         """A method of a wrapper; it pickles as the method inside."""
 
         __slots__ = ()
+
+        def __get__(self, instance: Any, owner: Any) -> Any:
+            # A class method that a program keeps in a class of its own is bound already, as C code's are.
+            return super().__get__(instance, owner) if has_slot(type(self.__wrapped__), "__get__") else self
 
         def __repr__(self) -> str:
             return repr(self.__wrapped__)
