@@ -373,3 +373,40 @@ def is_in(file: Path, text: str) -> bool:
 def flying_pids(program: Program) -> list[int]:
     """Return the pids of the processes with a job in flight."""
     return [int(record.pid or 0) for record in running(str(program.home))]
+
+
+def test_a_child_forgets_what_other_threads_were_preparing(program: Program) -> None:
+    program.write("rules.yaml", "version: 1\njobs: [{function: jobs.job}]\n")
+    program.write("jobs.py", "def job():\n    pass\n")
+    program.write(
+        "worker.py",
+        """
+        import os, sys, threading
+
+        finder = sys.meta_path[0]
+        go_on = threading.Event()
+        other = threading.Thread(target=go_on.wait)
+        other.start()
+        finder._preparing.add(other.ident)  # as while it prepares a module, which is too quick to be met
+        finder._busy.add((other.ident, "jobs"))
+        pid = os.fork()
+        if pid:
+            status = os.waitpid(pid, 0)[1]
+            assert finder._busy and finder._preparing
+            go_on.set()
+            sys.exit(status)
+
+        def work():
+            import jobs
+            jobs.job()
+
+        # In the child a new thread has the place, and so the number, of the one that was.
+        again = threading.Thread(target=work)
+        again.start()
+        again.join()
+        assert again.ident == other.ident, "this C library numbers threads in another way"
+        """,
+    )
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert (result.status, result.stderr) == (0, "")
+    assert [record["action"] for record in result.records] == ["jobs#job"]

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autoinst.config import Config
-from autoinst.rules import cache, load
+from autoinst.rules import cache, load, model
 from autoinst.rules.cache import load_cached
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -303,3 +303,32 @@ print(*sorted(set(sys.modules) - before))
         "autoinst.rules.safe",
         "autoinst.rules.times",
     }
+
+
+def test_all_that_makes_rules_of_files_is_looked_at() -> None:
+    code = "import sys, autoinst.rules.load; print(*(m for m in sys.modules if m.startswith('autoinst.rules.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    files = {f"{name.rpartition('.')[2]}.py" for name in done.stdout.split()}
+    assert files - {"cache.py", *cache.READERS} == set()
+
+
+def test_threads_that_ask_at_once_are_given_the_same_rule(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(RULES)
+    rules, _ = load.load_files((str(file),), "none")
+    made: list[model.Rule] = []
+
+    class Slow(model.Rule):
+        def __init__(self, *data: Any) -> None:
+            super().__init__(*data)
+            made.append(self)
+            if len(made) == 1:
+                other.start()
+                other.join()
+
+    theirs: list[model.Rule] = []
+    other = threading.Thread(target=lambda: theirs.extend(rules.wanted("a")))
+    monkeypatch.setattr(model, "Rule", Slow)
+    ours = rules.wanted("a")
+    assert len(made) == 2
+    assert [rule is mine for rule, mine in zip(theirs, ours, strict=True)] == [True]

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+import threading
+import types
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -94,3 +97,34 @@ def test_it_agrees_with_the_interpreters_own_metadata() -> None:
 
     assert requires.installed_version("pytest") == version("pytest")
     assert requires.installed_version("PyYAML") == version("pyyaml")
+
+
+def test_threads_that_ask_meanwhile_do_not_find_a_folder_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow-1.0.dist-info").mkdir()
+    listing, go_on = threading.Event(), threading.Event()
+    listdir = os.listdir
+
+    def slow(path: str) -> list[str]:
+        listing.set()
+        assert go_on.wait(30)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", slow)
+    first = threading.Thread(target=requires.installed_version, args=("slow", str(tmp_path)))
+    first.start()
+    try:
+        assert listing.wait(30)
+        monkeypatch.setattr(os, "listdir", listdir)
+        assert requires.installed_version("slow", str(tmp_path)) == "1.0"
+    finally:
+        go_on.set()
+        first.join()
+
+
+def test_a_lazy_module_is_not_loaded_by_the_question_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lazy(types.ModuleType):
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    monkeypatch.setitem(sys.modules, "lazy", Lazy("lazy"))
+    assert requires.package_folder("lazy.part", None) is None

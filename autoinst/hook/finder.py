@@ -116,9 +116,13 @@ class Finder:
         if self._edits is not None:
             self._edits.before_fork()
 
-    def forked(self) -> None:
+    def forked(self, *, in_child: bool) -> None:
         """Go on, in the parent and in the child."""
-        self._looking = False  # in the child there is no other thread that may be
+        if in_child:  # there is no other thread, and one to come may have the name of one that was
+            thread = get_ident()
+            self._looking = False
+            self._preparing &= {thread}
+            self._busy = {mark for mark in self._busy if mark[0] == thread}
         if self._edits is not None:
             self._edits.forked()
 
@@ -259,7 +263,7 @@ def _watch_forks() -> None:
     global _forks_watched
     if not _forks_watched and hasattr(os, "register_at_fork"):
         _forks_watched = True
-        os.register_at_fork(before=_before_fork, after_in_parent=_forked, after_in_child=_forked)
+        os.register_at_fork(before=_before_fork, after_in_parent=_forked, after_in_child=_forked_child)
 
 
 def _finders() -> list[Finder]:
@@ -273,7 +277,12 @@ def _before_fork() -> None:
 
 def _forked() -> None:
     for finder in _finders():
-        finder.forked()
+        finder.forked(in_child=False)
+
+
+def _forked_child() -> None:
+    for finder in _finders():
+        finder.forked(in_child=True)
 
 
 def is_own(name: str) -> bool:

@@ -150,14 +150,16 @@ def _result_parts(probe: Probe) -> dict[str, Any]:
 
 def _opened_late(probe: Probe) -> InnerCalls:
     """Return the calls that are opened inside the `with` around their statement, when their arguments are there."""
-    enter, leave, error = probe.enter, probe.exit, probe.error
+    enter, error = probe.enter, probe.error
     calls: dict[int, Any] = {}  # by the frame's id
     frame_of = _frame_of_caller
+    kind: Any = _kind(probe)
+    leave = kind.__exit__
 
-    class Call:
+    class Call(kind):  # type: ignore[misc]
         """One statement with such calls: the first of them opens what the end of the statement closes."""
 
-        __slots__ = ("begun", "node")
+        __slots__ = ("begun",)
         begun: bool
         node: Any
 
@@ -166,15 +168,9 @@ def _opened_late(probe: Probe) -> InnerCalls:
             self.node = None
             calls[id(frame_of(1))] = self
 
-        def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:
+        def __exit__(self, kind: object, exception: BaseException | None, traceback: TracebackType | None) -> None:
             calls.pop(id(frame_of(1)), None)
-            try:
-                if exception is None:
-                    leave(self.node, None)
-                elif self.node is not None:
-                    error(self.node, exception)
-            except RecursionError:
-                return
+            leave(self, kind, exception, traceback)
 
     def begin(values: Any) -> None:
         call = calls[id(frame_of(2))]

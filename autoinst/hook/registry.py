@@ -108,7 +108,7 @@ class Registry:
         """Return the state of `rule`."""
         found = self.states.get(rule)
         if found is None:
-            found = self.states[rule] = RuleState(rule)
+            found = self.states.setdefault(rule, RuleState(rule))
         return found
 
     def candidates(self, module: str, folder: str | None) -> list[tuple[RuleState, list[str]]]:

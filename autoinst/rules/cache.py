@@ -37,6 +37,14 @@ READERS = (
     "figures.py",
     "values.py",
     "translate.py",
+    "document.py",
+    "match.py",
+    "model.py",
+    "operations.py",
+    "packs.py",
+    "problems.py",
+    "requires.py",
+    "safe.py",
 )
 
 

@@ -267,7 +267,8 @@ class RuleSet:
     def _rule(self, index: int) -> Rule:
         rule = self._made.get(index)
         if rule is None:
-            rule = self._made[index] = Rule(*self._rules[index])
+            # There is one of each, whichever thread was first: rules are known by their identity.
+            rule = self._made.setdefault(index, Rule(*self._rules[index]))
         return rule
 
     def wanted(self, module: str) -> tuple[Rule, ...]:

@@ -122,8 +122,10 @@ def installed_version(name: str, folder: str | None = None) -> str | None:
 def package_folder(module: str, file: object) -> str | None:
     """Return the folder in which the top package of `module` lies, beside its `*.dist-info`."""
     if file is None:
-        top = sys.modules.get(module.partition(".")[0])
-        file = getattr(top, "__file__", None)
+        top, kind = sys.modules.get(module.partition(".")[0]), type(sys)
+        # Not by getattr: a lazy module would load with that.
+        names = kind.__getattribute__(top, "__dict__") if issubclass(type(top), kind) else {}
+        file = names.get("__file__")
         module = module.partition(".")[0] + ".x" if file else module
     if not isinstance(file, str):
         return None
@@ -150,11 +152,11 @@ def forget() -> None:
 def _versions_in(folder: str) -> dict[str, str]:
     known = _versions.get(folder)
     if known is None:
-        known = _versions[folder] = {}
+        known = {}
         try:
             names = os.listdir(folder)
         except (OSError, ValueError):
-            return known
+            names = []
         for entry in names:
             for suffix in SUFFIXES:
                 if entry.endswith(suffix):
@@ -162,4 +164,5 @@ def _versions_in(folder: str) -> dict[str, str]:
                     name, _, rest = entry[: -len(suffix)].partition("-")
                     if rest:
                         known[normal(name)] = rest.partition("-")[0]
+        _versions[folder] = known  # not before: other threads may ask meanwhile
     return known
