@@ -9,6 +9,7 @@ from autoinst.export.settings import choose
 from autoinst.record import ExceptionInfo
 from autoinst.store.sqlite import Store
 from tests.exported import job
+from tests.receivers import decode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.hostile import Receiver
 
 FEEDS = ("otlp/traces", "appsignal/traces", "appsignal/check_ins", "webhook")
+METRICS = ("otlp/metrics", "appsignal/metrics")  # what they send has numbers of jobs rather than jobs
 RULES: dict[str, Any] = {
     "type": "cron",
     "schedule": None,
@@ -90,3 +92,25 @@ def arrived(receiver: Receiver, name: str, records: list[Record]) -> list[str]:
 
 def _lines(body: Any) -> list[str]:
     return [json.dumps(body)] if isinstance(body, dict) else body.decode().splitlines()
+
+
+def check_all_arrived(receiver: Receiver, name: str, records: list[Record]) -> None:
+    """Assert that each of `records` arrived by a feed, once; the same token counts once."""
+    if name in METRICS:
+        assert counted(receiver, name) == len(records)
+    else:
+        assert sorted(arrived(receiver, name, records)) == sorted(record.id for record in records)
+
+
+def counted(receiver: Receiver, name: str) -> int:
+    """Return how many jobs the metrics that arrived count."""
+    path = "/appsignal/v1/metrics" if name.startswith("appsignal") else "/v1/metrics"
+    with receiver._lock:
+        bodies = [body for key, body in receiver.bodies.items() if key.startswith(path)]
+    raw = [body for body in bodies if isinstance(body, bytes)]
+    told = [*(body for body in bodies if isinstance(body, dict)), *(decode("metrics", *raw) if raw else ())]
+    metrics = [m for body in told for of in body["resourceMetrics"] for s in of["scopeMetrics"] for m in s["metrics"]]
+    if name.startswith("appsignal"):
+        return sum(int(point["count"]) for metric in metrics for point in metric["histogram"]["dataPoints"])
+    sums = [metric["sum"] for metric in metrics if metric["name"] == "autoinst.jobs"]
+    return sum(int(point["asInt"]) for each in sums for point in each["dataPoints"])

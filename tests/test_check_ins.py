@@ -225,6 +225,9 @@ def test_doctor_tells_of_a_check_in_that_was_missed(tmp_path):
     assert f"check-in often was missed: it was due at {due}, and it began last at {rfc3339(began)}" in done.stdout
     [line] = [line for line in done.stdout.splitlines() if line.startswith("often")]
     assert line.split()[:3] == ["often", "cron", "missed"]
+    done = subprocess.run([AUTOINST, "jobs"], env=variables, capture_output=True, text=True, timeout=120, check=True)
+    assert "work#job" in done.stdout
+    assert f"check-in often was missed: its job was due at {due}" in done.stderr
 
 
 def test_the_page_shows_how_check_ins_stand(tmp_path):

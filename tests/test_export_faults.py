@@ -16,7 +16,7 @@ from autoinst.export.scraping import Textfile
 from autoinst.store.schema import VERSION
 from autoinst.store.sqlite import Store
 from tests import hostile
-from tests.exporters import FEEDS, arrived, begin, failing, feed_of
+from tests.exporters import FEEDS, METRICS, arrived, begin, check_all_arrived, failing, feed_of
 from tests.hostile import Receiver, status
 from tests.servers import free_port
 from tests.test_export_pump import MISDEEDS, run_dry
@@ -25,6 +25,7 @@ from tests.test_export_receivers import fill
 pytestmark = pytest.mark.once
 
 OTHERS = [name for name in FEEDS if name != "otlp/traces"]  # that one has tests of its own
+EVERY = [*OTHERS, *METRICS]
 JOBS = 30
 JOURNAL = logging.getLogger("autoinst.tests.faults")
 ONLY_OTLP = ("no OTLP at all",)
@@ -56,7 +57,7 @@ def filled(home, pump, number=JOBS):
     return records
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("misdeed", [each for each in MISDEEDS if each not in ONLY_OTLP])
 def test_nothing_is_lost_or_doubled(home, name, misdeed):
     with Receiver() as receiver:
@@ -65,14 +66,14 @@ def test_nothing_is_lost_or_doubled(home, name, misdeed):
         receiver.behave(*MISDEEDS[misdeed])
         run_dry(pump)
         pump.close()
-        assert sorted(arrived(receiver, name, records)) == sorted(record.id for record in records)
+        check_all_arrived(receiver, name, records)
         assert receiver.conflicts == []
         assert receiver.pending == 0
     row = row_of(home, name)
     assert (row.jobs, row.parked, row.missing, row.state) == (JOBS, 0, 0, "ok")
 
 
-@pytest.mark.parametrize("name", FEEDS)
+@pytest.mark.parametrize("name", [*FEEDS, *METRICS])
 def test_a_receiver_that_is_down_for_minutes_is_asked_ever_more_seldom(home, name):
     now = [1000.0]
     with Receiver() as receiver:
@@ -88,10 +89,10 @@ def test_a_receiver_that_is_down_for_minutes_is_asked_ever_more_seldom(home, nam
         run_dry(pump)
         pump.close()
         assert receiver.requests < 30
-        assert sorted(arrived(receiver, name, records)) == sorted(record.id for record in records)
+        check_all_arrived(receiver, name, records)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -112,7 +113,7 @@ def test_an_endpoint_that_cannot_be_reached_is_named_with_the_reason(home, name,
         pump.close()
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_receiver_that_asks_for_time_gets_it(home, name):
     now = [1000.0]
     with Receiver() as receiver:
@@ -127,7 +128,7 @@ def test_a_receiver_that_asks_for_time_gets_it(home, name):
         now[0] += 1
         run_dry(pump)
         pump.close()
-        assert len(arrived(receiver, name, records)) == JOBS
+        check_all_arrived(receiver, name, records)
 
 
 @pytest.mark.parametrize("name", OTHERS)

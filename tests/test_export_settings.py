@@ -168,7 +168,7 @@ def test_proxies_of_the_environment_count(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://user:pass@proxy:3128")
     (feed, *_) = choose({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://far"}, {"exporters": {"otlp": {}}}).feeds
-    assert feed._endpoint._manager.proxy.host == "proxy"
+    assert feed._endpoint._poster._manager.proxy.host == "proxy"
     monkeypatch.setenv("no_proxy", "far")
     (feed, *_) = choose({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://far"}, {"exporters": {"otlp": {}}}).feeds
-    assert feed._endpoint._manager.proxy is None
+    assert feed._endpoint._poster._manager.proxy is None

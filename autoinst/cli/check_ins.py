@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from autoinst.cli.output import Column
+from autoinst.cli.output import Column, message
 from autoinst.record import rfc3339
+from autoinst.rules.load import load_files
 from autoinst.store.check_ins import standing
 from autoinst.wording import ago
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from autoinst.cli.output import Output
+    from autoinst.config import Config
     from autoinst.record import Record
     from autoinst.rules.model import RuleSet
     from autoinst.store.sqlite import Store
@@ -37,6 +39,19 @@ def check_ins(
             attention.append(f"check-in {each.identifier}: its last job ended with status {each.seen.status}")
         out.append(each.to_json())
     return out
+
+
+def tell_missed(config: Config, store: Store | None, flying: Sequence[Record]) -> None:
+    """Say on standard error which check-ins of the rules in force were missed on this machine."""
+    if not config.rules:
+        return
+    told = load_files(config.rules, "none")[0].settings.get("check_ins") or {}
+    if not told:
+        return
+    for each in standing(told, store.check_ins() if store is not None else {}, flying, time.time_ns()):
+        if each.state == "missed":
+            due = rfc3339(each.due_ns)
+            message(f"check-in {each.identifier} was missed: its job was due at {due}; see `autoinst doctor`")
 
 
 def print_check_ins(out: Output, found: Sequence[dict[str, Any]], began: Sequence[int | None]) -> None:

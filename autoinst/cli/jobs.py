@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from autoinst.cli.check_ins import tell_missed
 from autoinst.cli.filters import asked_for
 from autoinst.cli.output import Column, Output, message
 from autoinst.cli.reading import Home, short_id
@@ -36,7 +37,8 @@ COLUMNS = (
 def run(options: argparse.Namespace) -> int:
     """Print the jobs that `options` ask for; returns 0. Raises UsageError."""
     wanted = asked_for(options)
-    with Home(from_environ()) as home:
+    config = from_environ()
+    with Home(config) as home:
         found = home.jobs(wanted)
         if options.json:
             out = Output()
@@ -52,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
             message(f"no job is recorded in {home.path} yet. Try `autoinst demo`, or see `autoinst doctor`.")
         else:
             message("no job matches; `autoinst jobs` shows all")
+        tell_missed(config, home.local, home.flying)
     return 0
 
 

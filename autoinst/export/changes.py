@@ -17,6 +17,7 @@ from autoinst.export.answers import Answer, Verdict
 from autoinst.export.clickhouse import Connection, Jobs, answer_of
 from autoinst.export.feed import Feed
 from autoinst.export.pump import IDLE, Pump, Turn
+from autoinst.store.clickhouse import schema
 
 if TYPE_CHECKING:
     import logging
@@ -79,6 +80,7 @@ class ChangesPump(Pump):
         super().__init__(feed, path, journal, circuit)
         self._changes = CHANGES
         self._told_at = float("-inf")
+        self._told_ns = 0
 
     def waiting(self) -> int:
         """Return how many changed rows wait; raises StoreError."""
@@ -127,12 +129,15 @@ class ChangesPump(Pump):
             return
         connection = self.feed.connection
         row = store.feed(connection.address.feed)
+        if not self._told_ns:
+            self._told_ns = schema.heard_of(connection.client, connection.home)
+        self._told_ns = max(time.time_ns(), self._told_ns + 1)  # the last one counts, though the clock was set back
         fields = {
             "home": connection.home,
             "host": socket.gethostname(),
             "path": os.path.dirname(self._path),
             "autoinst": __version__,
-            "at": time.time_ns(),
+            "at": self._told_ns,
             "waiting": max(store.last() - (row.n if row is not None else 0), 0),
         }
         connection.client.insert("home", [fields])

@@ -210,3 +210,8 @@ def facts(client: Client) -> dict[str, Any]:
         f" WHERE active AND database = {literal(client.address.database)} GROUP BY table ORDER BY table"
     )
     return {row["table"]: {"rows": row["rows"], "bytes": row["bytes"]} for row in rows if row["table"] in TABLES}
+
+
+def heard_of(client: Client, home: int) -> int:
+    """Return when a home was heard of last, by its own clock (ns since the epoch), 0 where it never was."""
+    return int(client.one(f"SELECT max(at) AS at FROM home WHERE home = {home}") or 0)
