@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from autoinst.config import make_private
+from autoinst.store.sqlite import Store
+from tests import webdata
 from tests.launching import make_programs
+from tests.web_pages import serving
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.web_pages import Ui
 
 
 LONG = ("kill", "transparency")  # markers of tests that run only where `-m` names them
@@ -31,3 +39,22 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     make_programs(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home with ten hours of a shop's jobs, to be read only."""
+    home = tmp_path_factory.mktemp("web") / "home"
+    make_private(str(home))
+    now = time.time_ns()
+    with Store(str(home / "store.sqlite3")) as store:
+        webdata.fill(store, now, hours=10)
+        webdata.retried(store, now)
+    return home
+
+
+@pytest.fixture(scope="session")
+def shop_ui(shop: Path) -> Iterator[Ui]:
+    """Serve that home."""
+    with serving(shop) as ui:
+        yield ui

@@ -393,3 +393,19 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> 
         cli.main([command, "--help"])
     assert exit_info.value.code == 0
     assert f"autoinst {command}" in capsys.readouterr().out.partition("example")[2]
+
+
+def test_show_reads_only_python_files_of_a_sensible_kind(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_private(str(home))
+    os.mkfifo(home / "endless.py")
+    (home / "secret.txt").write_text("not to be shown\n")
+    (home / "jobs.py").write_text("raise ValueError  # here it is\n")
+    files = ["\0.py", str(home / "endless.py"), str(home / "secret.txt"), str(home / "jobs.py")]
+    failed = record(9, exception=ExceptionInfo("E", "x", [Frame(file, 1, "f", True) for file in files]))
+    with Store(str(home / "store.sqlite3")) as store, store.transaction():
+        store.insert([failed])
+    assert cli.main(["show", failed.id, "--full"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("here it is") == 1
+    assert "not to be shown" not in out

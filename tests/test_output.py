@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -108,3 +109,11 @@ def test_bytes_text() -> None:
 
 def test_printable_keeps_ordinary_text() -> None:
     assert printable("é 日本 ✓") == "é 日本 ✓"
+
+
+def test_a_text_of_megabytes_is_cut_at_once() -> None:
+    out = Output(io.StringIO())
+    began = time.process_time()
+    assert out.cut("Endless" * 200_000, 12) == "EndlessEndl…"
+    assert out.cut("e\u0301" * 200_000, 3) == "e\u0301e\u0301…"
+    assert time.process_time() - began < 1  # seconds; it was minutes

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -96,3 +97,37 @@ def serving(home: Path, *options: str, **variables: str) -> Iterator[Ui]:
             process.kill()
             process.wait()
         assert "Traceback" not in errors, errors
+
+
+def every_page(ui: Ui) -> list[str]:
+    """Return an address of every kind of page."""
+    failed = ui.json("/jobs", q="status:error")["jobs"][0]["id"]
+    slow = ui.json("/jobs", q="action:StockReport")["jobs"][0]["id"]
+    retried = ui.json("/jobs", q="job:P-1")["jobs"][0]["id"]
+    error = ui.json("/errors")["errors"][0]["fingerprint"]
+    more = [f"/jobs/{each}" for each in (failed, slow, retried)] + [f"/errors/{error}"]
+    return [*PAGES, *more, "/action?name=shop.mail.InvoiceMailer%23perform", "/jobs?q=status:error+queue:mail"]
+
+
+class Text(HTMLParser):
+    """Gathers the text of a page, its elements, and the addresses it leads to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.attributes: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links += [value or "" for name, value in attrs if name in ("href", "src", "action")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())

@@ -26,14 +26,14 @@ LEVELS = ("▁▂▃▄▅▆▇█", ".:-=+*#@")  # of a sparkline, and where t
 STEPS = 16
 COLUMNS = (
     Column("ACTION", flexible=True),
-    Column("TREND"),
+    Column("TREND", spare=True),
     Column("JOBS", right=True),
     Column("FAILED", right=True),
     Column("RATE", right=True),
-    Column("MEAN", right=True),
+    Column("MEAN", right=True, spare=True),
     Column("P95", right=True),
-    Column("MAX", right=True),
-    Column("WAIT P95", right=True),
+    Column("MAX", right=True, spare=True),
+    Column("WAIT P95", right=True, spare=True),
     Column("TOTAL", right=True),
 )
 

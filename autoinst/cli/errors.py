@@ -27,7 +27,7 @@ SAMPLES = 5
 STATE_STYLES = {"open": "red", "resolved": "green", "ignored": "dim"}
 COLUMNS = (
     Column("LAST"),
-    Column("AGO", right=True),
+    Column("AGO", right=True, spare=True),
     Column("STATE"),
     Column("TIMES", right=True),
     Column("ACTION", flexible=True),

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 STATUSES = ("ok", "error", "ignored", "killed", "running")
 COLUMNS = (
     Column("STARTED"),
-    Column("AGO", right=True),
+    Column("AGO", right=True, spare=True),
     Column("STATUS"),
     Column("ACTION", flexible=True),
     Column("QUEUE", flexible=True),
-    Column("WAITED", right=True),
+    Column("WAITED", right=True, spare=True),
     Column("TOOK", right=True),
-    Column("TRY", right=True),
+    Column("TRY", right=True, spare=True),
     Column("ID"),
     Column("ERROR", flexible=True),
 )

@@ -33,6 +33,8 @@ STATUS_MARKS = {
     "running": ("▶", ">", "cyan"),
 }
 GAP = "  "
+LEAST, READABLE = 10, 24  # columns of the screen that a flexible column keeps, and keeps while there are spare ones
+COMBINED = 200  # letters without a width of their own that a cut text may have
 
 
 class Output:
@@ -42,7 +44,7 @@ class Output:
         """Write to `stream` (default standard output); `color` None means: as the terminal and NO_COLOR say."""
         self.stream = stream or sys.stdout
         terminal = self.stream.isatty()
-        self.color = terminal and "NO_COLOR" not in os.environ if color is None else color
+        self.color = is_steerable(self.stream) and "NO_COLOR" not in os.environ if color is None else color
         self.width = shutil.get_terminal_size((100, 24)).columns if terminal else None
         self.unicode = _encodes(self.stream, "✓█▏…")
 
@@ -72,15 +74,18 @@ class Output:
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str | None]]) -> None:
         """Write rows below their headings; columns without any value are left out, None is shown as nothing.
 
-        On a terminal a table that is too wide loses text of its `flexible` columns.
+        On a terminal a table that is too wide loses text of its `flexible` columns, and before that its `spare` ones.
         """
         kept = [index for index in range(len(columns)) if any(row[index] for row in rows)]
+        wide = {
+            index: max(display_width(text or "") for text in (columns[index].title, *(row[index] for row in rows)))
+            for index in kept
+        }
+        if self.width is not None:
+            leave_out(kept, columns, wide, self.width)
         cells = [[row[index] or "" for index in kept] for row in rows]
         heads = [columns[index] for index in kept]
-        widths = [
-            max(display_width(head.title), *(display_width(row[index]) for row in cells))
-            for index, head in enumerate(heads)
-        ]
+        widths = [wide[index] for index in kept]
         if self.width is not None:
             shrink(widths, [head.flexible for head in heads], self.width)
         self.line(self._row([self.style(head.title, "dim") for head in heads], heads, widths))
@@ -102,6 +107,7 @@ class Output:
         mark = "…" if self.unicode else "~"
         style = _STYLE.match(text)
         plain = _STYLE.sub("", text)
+        plain = plain[: 2 * width + COMBINED]
         while plain and display_width(plain) > width - 1:
             plain = plain[:-1]
         return f"{style.group()}{plain}{mark}{_CLOSE}" if style else plain + mark
@@ -109,14 +115,25 @@ class Output:
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column; `flexible` ones may be cut where the terminal is narrow."""
+    """A table's column; where the terminal is narrow `spare` ones are left out, and `flexible` ones may be cut."""
 
     title: str
     right: bool = False
     flexible: bool = False
+    spare: bool = False
 
 
-def shrink(widths: list[int], flexible: Sequence[bool], available: int, least: int = 12) -> None:
+def leave_out(kept: list[int], columns: Sequence[Column], widths: dict[int, int], available: int) -> None:
+    """Take spare columns out of `kept`, the last first, until the rest can be made to fit `available` (in place)."""
+    spare = [index for index in kept if columns[index].spare]
+    while spare:
+        least = [min(widths[index], READABLE) if columns[index].flexible else widths[index] for index in kept]
+        if sum(least) + len(GAP) * (len(kept) - 1) <= available:
+            return
+        kept.remove(spare.pop())
+
+
+def shrink(widths: list[int], flexible: Sequence[bool], available: int, least: int = LEAST) -> None:
     """Take from the widest flexible columns until all fit `available`, leaving each at least `least` (in place)."""
     excess = sum(widths) + len(GAP) * (len(widths) - 1) - available
     while excess > 0:
@@ -157,6 +174,11 @@ def _plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else " " if letter in "\n\t" else "?" for letter in text)
+
+
+def is_steerable(stream: TextIO) -> bool:
+    """Return whether `stream` is a terminal that understands escape sequences."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def message(text: str) -> None:

@@ -8,6 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from autoinst.cli.output import is_steerable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -24,7 +26,7 @@ class Bar:
     def __init__(self, noun: str, *, shown: bool | None = None) -> None:
         """Count `noun`; `shown` None means: on a terminal."""
         self._noun = noun
-        self._shown = sys.stderr.isatty() if shown is None else shown
+        self._shown = is_steerable(sys.stderr) if shown is None else shown
         self._at = time.monotonic()
         self._number = 0
 
@@ -57,7 +59,7 @@ class Bar:
 
 def bar(items: Iterable[T], total: int, noun: str) -> Iterator[T]:
     """Yield `items` and show how many of at most `total` have been; not where standard output is a terminal too."""
-    with Bar(noun, shown=sys.stderr.isatty() and not sys.stdout.isatty()) as shown:
+    with Bar(noun, shown=is_steerable(sys.stderr) and not sys.stdout.isatty()) as shown:
         for number, item in enumerate(items, 1):
             shown.show(number, number / max(total, 1))
             yield item
@@ -66,7 +68,7 @@ def bar(items: Iterable[T], total: int, noun: str) -> Iterator[T]:
 @contextlib.contextmanager
 def busy(what: str) -> Iterator[None]:
     """Say what is being done, and for how long by now, while the block runs."""
-    if not sys.stderr.isatty():
+    if not is_steerable(sys.stderr):
         yield
         return
     done = threading.Event()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import linecache
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from autoinst.cli.output import Output, message
 from autoinst.cli.reading import Home, short_id
 from autoinst.config import from_environ
 from autoinst.store import traces
+from autoinst.web.sources import source
 from autoinst.wording import ago, duration, exact, to_json
 
 if TYPE_CHECKING:
@@ -220,6 +220,6 @@ def print_frame(out: Output, frame: Frame) -> None:
     """Write a frame, and its source line where the file can be read here."""
     place = f"{frame.file}:{frame.line}"
     out.line(f"  {place} in {out.style(frame.function, 'bold')}")
-    source = linecache.getline(frame.file, frame.line).strip() if frame.in_app else ""
-    if source:
-        out.line(f"    {out.style(source, 'dim')}")
+    lines, _ = source(frame, 0) if frame.in_app else ([], False)
+    for text in (text.strip() for _, text, is_it in lines if is_it):
+        out.line(f"    {out.style(text, 'dim')}")

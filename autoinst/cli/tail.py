@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from autoinst.cli.filters import asked_for
 from autoinst.cli.following import following
-from autoinst.cli.output import Output, display_width, message
+from autoinst.cli.output import Output, display_width, is_steerable, message
 from autoinst.cli.reading import Home, short_id
 from autoinst.config import from_environ
 from autoinst.errors import StoreError
@@ -48,7 +48,7 @@ class Status:
 
     def show(self, flying: list[Record]) -> None:
         """Say how many jobs run, and which has run longest."""
-        if self._out.width is None:
+        if not is_steerable(sys.stderr):
             return
         self.clear()
         if not flying:
@@ -57,7 +57,8 @@ class Status:
             longest = min(flying, key=lambda record: record.started_ns)
             took = duration(longest.elapsed_ms(time.time_ns()))
             text = f"{len(flying)} running, the longest {longest.action or longest.name} for {took}"
-        sys.stderr.write(self._out.cut(" ".join(text.split()), self._out.width - 1))
+        width = (self._out.width or 1) - 1
+        sys.stderr.write(self._out.cut(" ".join(text.split()), width))
         sys.stderr.flush()
         self._shown = True
 

@@ -57,6 +57,7 @@ def environment() -> jinja2.Environment:
         clip=clip,
         short=short,
         breakable=breakable,
+        dots=dots,
         quoted=quoted,
         plural=plural,
         place=place,
@@ -81,12 +82,19 @@ def html(templates: jinja2.Environment, page: Page, ctx: Context, more: dict[str
         "exact": exact,
         "iso": lambda ns: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(max(ns // 10**9, 0), 253402300799))),
         "elapsed": lambda record: record.elapsed_ms(now),
-        "data_links": [(kind, data_url(ctx, kind)) for kind in ("json", *(["csv"] if page.columns else []))],
+        "data_links": data_links(page, ctx),
         **more,
         **page.data,
     }
     text = templates.get_template(page.template).render(values)
     return Response(text.encode("utf-8", "backslashreplace"), page.status, media_type="text/html")
+
+
+def data_links(page: Page, ctx: Context) -> list[tuple[str, str]]:
+    """Return the other forms of this page and where they are; none of one that only says what is wrong."""
+    if page.template == "problem.html":
+        return []
+    return [(kind, data_url(ctx, kind)) for kind in ("json", *(["csv"] if page.columns else []))]
 
 
 def data_url(ctx: Context, kind: str) -> str:
@@ -144,6 +152,11 @@ def breakable(text: str | None) -> Markup:
     return Markup('<span class="path">{}</span><span class="last">{}{}</span>').format(
         Markup("").join(parts), last, tail
     )
+
+
+def dots(text: str) -> Markup:
+    """Return a text whose dotted names may be broken after their dots."""
+    return Markup("<wbr>").join(re.split(r"(?<=\w\.)(?=\w)", text))
 
 
 def plural(number: int, noun: str) -> str:
