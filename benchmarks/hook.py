@@ -64,6 +64,7 @@ class EmptyProbe:
     """Does nothing."""
 
     fields = types.SimpleNamespace(at_exit=())
+    rule = types.SimpleNamespace(fields={})
 
     def enter(self, values: tuple[Any, ...]) -> None: ...  # noqa: D102
     def exit(self, token: None, result: object) -> None: ...  # noqa: D102

@@ -32,6 +32,7 @@ class Recorder:
         self.log: list[Any] = []
         readers = [("tags.x", None, types.SimpleNamespace(names=("result",)))] if result else []
         self.fields = types.SimpleNamespace(at_exit=readers)
+        self.rule = types.SimpleNamespace(fields={})
 
     def enter(self, values: tuple[Any, ...]) -> str:
         self.log.append(("enter", values))
