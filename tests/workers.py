@@ -213,7 +213,8 @@ def _exception(exception: dict[str, Any]) -> tuple[Any, ...]:
     """Return class, message, causes, and the innermost function of the program."""
     own = [frame["function"] for frame in exception["backtrace"] if frame["in_app"]]
     causes = [(cause["class"], ADDRESS.sub("ADDRESS", cause["message"])) for cause in exception["causes"]]
-    return (exception["class"], exception["message"], causes, own[-1] if own else None)
+    message = ADDRESS.sub("ADDRESS", exception["message"])
+    return (exception["class"], message, causes, own[-1] if own else None)
 
 
 def run(library: str, job_id: str, function: str, **fields: Any) -> dict[str, Any]:
