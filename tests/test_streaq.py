@@ -84,9 +84,9 @@ def streaq(name: str, function: str, **fields: Any) -> dict[str, Any]:
     return run("streaq", name, f"shop.{function}") | given | fields
 
 
-BAD = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
-AGAIN = ("streaq.types.StreaqRetry", "again", [], "flaky")
-LATE = (
+BAD: tuple[Any, ...] = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
+AGAIN: tuple[Any, ...] = ("streaq.types.StreaqRetry", "again", [], "flaky")
+LATE: tuple[Any, ...] = (
     "asyncio.exceptions.CancelledError",
     "Cancelled via cancel scope ADDRESS; reason: deadline exceeded",
     [],

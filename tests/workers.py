@@ -176,16 +176,18 @@ def check_records(
 ) -> dict[str, list[dict[str, Any]]]:
     """Compare what a stopped worker recorded with `expected`, by job, and return the records themselves.
 
-    With `key` "args" a job is known by its first argument, and its id is made up by the library.
+    With `key` "args" a job is known by its first argument, with "tags.NAME" by a tag, and its id is made up.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for record in sorted(worker.program.records(), key=lambda record: record["started_at"]):
         name = record["job_id"]
         if key == "args":
             name = record["args"][0] if record["args"] else None
+        elif key.startswith("tags."):
+            name = record["tags"][key[5:]]
         found.setdefault(name, []).append(record)
     compared = {name: [whole(record) for record in records] for name, records in found.items()}
-    if key == "args":
+    if key != "job_id":
         for name, records in compared.items():
             for record in records:
                 record["job_id"] = name if record["job_id"] else None

@@ -9,7 +9,7 @@ from autoinst.rules.problems import nearest
 SUFFIX = ".yaml"
 ENTRY_POINTS = "autoinst.rules"
 # They would see more than jobs, so they are on only where they are named.
-OPT_IN = frozenset({"click", "django-commands", "futures", "kombu", "mppool", "pika", "typer"})
+OPT_IN = frozenset({"click", "django-commands", "futures", "kombu", "mppool", "pika", "sqs", "typer"})
 WORDS = ("default", "none")
 
 Wrong = tuple[int, str, "str | None"]

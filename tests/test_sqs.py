@@ -1,0 +1,157 @@
+"""The pack `sqs` and the rule of docs/libraries.md for consumers of SQS, with boto3 and the SQS of a moto server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.libraries import program_of
+from tests.servers import free_port
+from tests.tested import Library
+from tests.workers import Worker, check_records, rule, run, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.service, pytest.mark.once]
+
+CLIENT = """
+import os
+import boto3
+
+sqs = boto3.client("sqs", endpoint_url=os.environ["SQS"], region_name="eu-west-1",
+                   aws_access_key_id="x", aws_secret_access_key="x")
+attributes = {"VisibilityTimeout": "1"}
+url = sqs.create_queue(QueueName="mail", Attributes=attributes)["QueueUrl"]
+"""
+SEND = """
+import sys
+from client import *
+
+OWN = {"kind": {"DataType": "String", "StringValue": "mail"}}
+for name in sys.argv[1:]:
+    more = {"MessageAttributes": OWN} if name == "own" else {}
+    sqs.send_message(QueueUrl=url, MessageBody=name, DelaySeconds=1 if name == "later" else 0, **more)
+assert list(OWN) == ["kind"]
+"""
+CONSUMER = '''
+"""Works off a queue: a message that failed comes back when its visibility timeout is over."""
+import os, signal
+from client import *
+from notes import note
+
+def handle(message, queue_url):
+    name = message["Body"]
+    runs = note(name)
+    if name == "fail":
+        try:
+            {}["key"]
+        except KeyError as error:
+            raise ValueError("bad") from error
+    if name == "flaky" and runs == 1:
+        raise RuntimeError("try again")
+    if name == "order":
+        sqs.send_message(QueueUrl=queue_url, MessageBody="child")
+    if name == "own":
+        assert message["MessageAttributes"]["kind"]["StringValue"] == "mail", message
+    if name == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def receive():
+    wanted = {"AttributeNames": ["All"], "MessageAttributeNames": ["All"]}
+    return sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1, **wanted).get("Messages", [])
+
+while True:
+    for message in receive():
+        try:
+            handle(message, url)
+        except Exception as error:
+            print(type(error).__name__, flush=True)
+            if not isinstance(error, RuntimeError):
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])  # given up
+        else:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            print("done", message["Body"], flush=True)
+'''
+
+
+def sqs(name: str, attempts: int = 1, **fields: Any) -> dict[str, Any]:
+    given = {"args": None, "kwargs": None, "rule": "rules.yaml", "parent_span_id": True, "attempts": attempts}
+    return run("sqs", name, "__main__.handle") | given | {"tags": {"body": name}} | fields
+
+
+BAD: tuple[Any, ...] = ("ValueError", "bad", [("KeyError", "'key'")], "handle")
+AGAIN: tuple[Any, ...] = ("RuntimeError", "try again", [], "handle")
+EXPECTED: dict[str, list[dict[str, Any]]] = {
+    "ok": [sqs("ok")],
+    "own": [sqs("own")],
+    "fail": [sqs("fail", status="error", exception=BAD)],
+    "flaky": [sqs("flaky", status="error", exception=AGAIN), sqs("flaky", 2)],
+    "order": [sqs("order")],
+    "child": [sqs("child")],
+    "later": [sqs("later")],
+    "die": [sqs("die", status="killed", killed=True)],
+}
+LIBRARY = Library(
+    "SQS by boto3",
+    pack="sqs",
+    distribution="boto3",
+    environment="events",
+    runs="the SQS of a moto server and a consumer's loop",
+    expected=EXPECTED,
+    missing=(
+        "The pack hands the trace on and is on only where it is named, since not every message is a job: "
+        "`packs: [default, sqs]`. A loop has no function for a job that a pack could know: see the "
+        "[rule below](#sqs-consumers), which names it. Messages of a batch have no trace."
+    ),
+)
+
+
+@contextmanager
+def moto(folder: Path) -> Iterator[str]:
+    """Run a moto server and give its address."""
+    port = free_port()
+    with (folder / "moto.log").open("w") as log:
+        command = [program_of("events", "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_until(lambda: answers(port))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.kill()
+            server.wait()
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_every_run_is_recorded_once(tmp_path: Path) -> None:
+    rules = rule("SQS consumers").replace("consumer.handle", "__main__.handle")
+    rules = f"{rules}    tags: {{body: \"${{message['Body']}}\"}}\n"
+    with moto(tmp_path) as address:
+        files = {"client.py": CLIENT, "send.py": SEND, "consumer.py": CONSUMER, "rules.yaml": rules}
+        worker = Worker(tmp_path / "program", "events", files, {"SQS": address})
+        worker.call("python", "send.py", *[name for name in EXPECTED if name not in ("child", "die")])
+        worker.start("python", "consumer.py")
+        names = [name for name, runs in EXPECTED.items() for _ in runs if name != "die"]
+        worker.wait_for(names)
+        log = worker.program.folder / "worker.log"
+        wait_until(lambda: log.read_text().count("done") == len(names) - 2)
+        worker.call("python", "send.py", "die")
+        worker.stop_after([*names, "die"], by=None)
+        found = check_records(worker, EXPECTED, key="tags.body")
+    assert found["later"][0]["queue_time"] > 900
+    assert found["flaky"][1]["queue_time"] > 900  # as long as the visibility timeout
+    # One trace: of a job and the one it sends, and of both runs of a message.
+    assert found["child"][0]["trace_id"] == found["order"][0]["trace_id"]
+    assert found["flaky"][0]["trace_id"] == found["flaky"][1]["trace_id"]
