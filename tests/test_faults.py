@@ -224,3 +224,60 @@ def test_exceptions_do_not_outlive_the_transaction(program: Program) -> None:
     )
     result = program.run("worker.py", AUTOINST_PACKS="none")
     assert (result.status, result.stderr) == (0, "")
+
+
+FAULT = """
+    import sys
+    import jobs
+    from autoinst.trace import context, run, transaction
+
+    # A fault of autoinst's own, right after a slot was claimed.
+    source = "def broken(node):\\n    module.set_current = real\\n    return {}['no such key']\\n"
+    kept = []
+    for module in (run, transaction):
+        for job in (jobs.job_a, jobs.plain):
+            names = {"__name__": module.__name__, "module": module, "real": module.set_current}
+            exec(source, names)
+            module.set_current = names["broken"]
+            job(1)
+            module.set_current = names["real"]
+            kept.append(context.current.get())
+            job(2)
+    print(kept)
+"""
+
+
+def test_a_fault_right_after_the_start_leaves_no_job_open(program: Program) -> None:
+    program.write("rules.yaml", RULES + "  - {function: jobs.plain}\nevents:\n  - {function: jobs.step}\n")
+    program.write(
+        "jobs.py",
+        "def job_a(n=1):\n    step()\n    return n\n\ndef plain(n=1):\n    step()\n\ndef step():\n    pass\n",
+    )
+    program.write("worker.py", FAULT)
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert (result.status, result.stdout, result.stderr) == (0, "[None, None, None, None]\n", "")
+    assert [(record["status"], len(record["events"])) for record in result.records] == [("ok", 1)] * 8
+
+
+@pytest.mark.parametrize("mechanism", ["inline", "trampoline", "monitoring"])
+def test_a_call_no_rule_means_does_not_end_the_job_around_it(program: Program, mechanism: str) -> None:
+    program.write("rules.yaml", "version: 1\njobs:\n  - {function: jobs.work, when: '${top}'}\n")
+    program.write(
+        "jobs.py",
+        """
+        def work(top):
+            if not top:
+                raise ValueError("inner")
+            try:
+                work(False)
+            except ValueError:
+                step()
+
+        def step():
+            pass
+        """,
+    )
+    program.write("worker.py", "import jobs\njobs.work(True)\n")
+    result = program.run("worker.py", AUTOINST_PACKS="none", AUTOINST_MECHANISM=mechanism)
+    assert (result.status, result.stdout, result.stderr) == (0, "", "")
+    assert [record["status"] for record in result.records] == ["ok"]

@@ -16,7 +16,7 @@ from autoinst.trace.exceptions import PROBE_VARIABLE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Literal
 
     from autoinst.hook.native import NativeSite
     from autoinst.hook.probe import Probe
@@ -75,10 +75,11 @@ class Several:
         for step, token in reversed(tuple(zip(self._steps, tokens or ()))):  # noqa: B905 - none where nothing is open
             step.exit(token, result)
 
-    def error(self, tokens: list[Any] | None, exception: BaseException) -> None:
-        """Leave all, also one that an exception from outside kept from being entered wholly."""
-        for step, token in reversed(tuple(zip(self._steps, tokens or [None] * len(self._steps)))):  # noqa: B905 - as many
-            step.error(token, exception)
+    def error(self, tokens: list[Any] | Literal[False] | None, exception: BaseException) -> None:
+        """Leave all, also one that an exception from outside kept from being entered wholly (False)."""
+        if tokens is not None:
+            for step, token in reversed(tuple(zip(self._steps, tokens or [False] * len(self._steps)))):  # noqa: B905 - as many
+                step.error(token, exception)
 
 
 def _around_call(site: NativeSite) -> Callable[..., Any]:
@@ -89,7 +90,7 @@ def _around_call(site: NativeSite) -> Callable[..., Any]:
         step: Any = site.step
         if step is None or thread in busy or (_frame_of(1).f_code.co_filename is FILE and _part_of_another()):
             return wrapped(*args, **kwargs)
-        __autoinst_t = None
+        __autoinst_t: Any = False
         try:
             busy.add(thread)
             try:
@@ -119,7 +120,8 @@ def _around_call(site: NativeSite) -> Callable[..., Any]:
 
 def _part_of_another() -> bool:
     """Return whether C code inside a recorded call has made this one: `Connection.execute` its cursor's, on 3.10."""
-    return _frame_of(2).f_locals.get(PROBE_VARIABLE) is not None
+    token = _frame_of(2).f_locals.get(PROBE_VARIABLE)
+    return token is not None and token is not False
 
 
 async def _await(call: Any, instance: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG001 - the probe reads it

@@ -90,7 +90,7 @@ def _entering(probe: Probe) -> Callable[[Any], None]:
             self.node = None
         except BaseException as exception:  # a signal handler's
             self.node = None
-            error(None, exception)
+            error(False, exception)
             raise
 
     return __enter__
@@ -182,7 +182,7 @@ def _opened_late(probe: Probe) -> InnerCalls:
         except RecursionError:  # the call itself is to raise it, if it comes so far
             return
         except BaseException as exception:  # a signal handler's
-            error(None, exception)
+            error(False, exception)
             raise
 
     return InnerCalls(probe, Call, begin=begin)
@@ -211,7 +211,7 @@ def _generator_parts(probe: Probe) -> dict[str, Any]:
                 self.node = None
             except BaseException as exception:  # a signal handler's
                 self.node = None
-                error(None, exception)
+                error(False, exception)
                 raise
 
         def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:

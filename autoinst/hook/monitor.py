@@ -144,7 +144,7 @@ class Monitor:
             node = calls.pop()
             probe = calls.pop()
             if node is NOT_ENTERED:
-                probe.error(None, exception)
+                probe.error(False, exception)
             elif node is not None:
                 probe.error(node, exception)
 

@@ -23,7 +23,7 @@ from autoinst.trace.transaction import Transaction, owner
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
-    from typing import Any
+    from typing import Any, Literal
 
     from autoinst.hook.fields import Fields
     from autoinst.hook.registry import Registry, RuleState
@@ -121,10 +121,12 @@ class Probe:
             if not faults.absorbed(error, f"{self.rule.where}: exit"):
                 raise
 
-    def error(self, node: Node | None, exception: BaseException) -> None:
-        """Note that the call raised `exception`."""
+    def error(self, node: Node | Literal[False] | None, exception: BaseException) -> None:
+        """Note that the call raised `exception`; `node` is False where that kept `enter` from returning."""
+        if node is None:
+            return
         try:
-            if node is None:
+            if node is False:
                 node = self.left_open()
                 if node is None:
                     return

@@ -48,20 +48,20 @@ _END = """
 """
 _BODIES = {
     "function": """
-    __autoinst_t = None
+    __autoinst_t = False
     try:
         __autoinst_t = @enter($V)
         __autoinst_r = __autoinst_o($C)"""
     + _END,
     "coroutine": """
-    __autoinst_t = None
+    __autoinst_t = False
     try:
         __autoinst_t = @enter($V)
         __autoinst_r = await __autoinst_o($C)"""
     + _END,
     # Not `yield from`: the transaction is current only while the body runs.
     "generator": """
-    __autoinst_t = None
+    __autoinst_t = False
     try:
         __autoinst_t = @enter($V)
         __autoinst_g = __autoinst_o($C)
@@ -83,7 +83,7 @@ _BODIES = {
         __autoinst_r = __autoinst_e.value"""
     + _END,
     "async generator": """
-    __autoinst_t = None
+    __autoinst_t = False
     try:
         __autoinst_t = @enter($V)
         __autoinst_g = __autoinst_o($C)

@@ -136,11 +136,13 @@ def start(kind: Kind, site: Any, now: int) -> Run:
     try:
         spool.start(run, seq, started_ns, kind, thread)
         run.token = set_current(run)
-    except BaseException:
+    except BaseException as error:
         # A signal handler's exception: the probe finds the run that it has opened as the current one.
         if run.slot is not None and current.get() is not run:
             run.token = set_current(run)
-        raise
+        # After a fault of ours the run goes on, if it has begun: else it would stay open for good.
+        if run.slot is None or not faults.absorbed(error, "start"):
+            raise
     return run
 
 

@@ -314,7 +314,14 @@ class Transaction(Node):
         names = (action, self.queue, self.attempts, self.namespace, self.name, self.rule, self._thread)
         tail = tail_of(self, final=False) if self.details or self.tags or self.enqueued_ns or self.trace_id else b""
         self.slot = self.spool.begin(self._seq, self.started_ns, self.queue_time, names, tail)
-        self.token = set_current(self)
+        try:
+            self.token = set_current(self)
+        except BaseException as error:
+            # As with a run: whatever this is, the slot is claimed, and somebody has to find whose it is.
+            if current.get() is not self:
+                self.token = set_current(self)
+            if not faults.absorbed(error, "open"):
+                raise
 
     def amend(self) -> None:
         """Bring the slot up to date, for the case that the process dies before the job ends."""
