@@ -213,3 +213,77 @@ def test_records_of_many_shapes_follow_one_another(jobs: Jobs) -> None:
         job(partial(shape, number % 6))
     assert sorted(len(record.events) for record in jobs) == sorted(n % 6 for n in range(60))
     assert {event.title for record in jobs for event in record.events} == {"t" * 200}
+
+
+# -- where threads of one job meet; the other thread is what comes at the worst moment ---------------------------------
+
+
+def test_two_threads_that_ask_at_once_get_the_same_transaction(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Transaction.__init__
+    found: list[Transaction] = []
+
+    def init(self: Transaction, *args: Any) -> None:
+        monkeypatch.setattr(Transaction, "__init__", real)
+        run = current.get()
+        assert run is not None
+        found.append(run.whole())
+        real(self, *args)
+
+    def body() -> None:
+        monkeypatch.setattr(Transaction, "__init__", init)
+        run = current.get()
+        assert run is not None
+        found.append(run.whole())
+        found[0].set_tags({"from": "the other thread"})
+
+    job(body)
+    assert found[0] is found[1]
+    assert jobs.one().tags == {"from": "the other thread"}
+
+
+def test_a_transaction_made_while_the_run_is_stored_is_closed(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Spool.complete
+    found: list[Transaction] = []
+    inside: list[Run] = []
+
+    def complete(self: Spool, *args: Any) -> None:
+        found.append(inside[0].whole())
+        real(self, *args)
+
+    def body() -> None:
+        run = current.get()
+        assert isinstance(run, Run)
+        inside.append(run)
+
+    monkeypatch.setattr(Spool, "complete", complete)
+    job(body)
+    assert jobs.one().status == "ok"
+    assert found[0].closed
+
+
+class Late(list[Any]):
+    """A list of events into which another thread puts one of its own before each."""
+
+    def append(self, entry: Any) -> None:
+        super().append(["other.shop", None, None, 0, 0, -1])
+        super().append(entry)
+
+
+def test_an_event_beside_another_threads_keeps_its_own_duration(jobs: Jobs) -> None:
+    def body() -> None:
+        run = current.get()
+        assert isinstance(run, Run)
+        step()
+        run.events = Late(run.events or ())
+        step(step)
+        run.events = list(run.events)
+
+    job(body)
+    found = [(event.name, event.parent, event.duration_ns is not None) for event in jobs.one().events]
+    assert found == [
+        ("step.shop", None, True),
+        ("other.shop", None, True),
+        ("step.shop", None, True),
+        ("other.shop", None, True),
+        ("step.shop", 2, True),
+    ]

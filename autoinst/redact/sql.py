@@ -49,14 +49,16 @@ _LISTS = re.compile(r"\(\?\)(?: ?, ?\(\?\))+")
 _SIGN = re.compile(r"(?<=[=(<>,])( ?)[-+] ?\?")
 
 _known: dict[tuple[str, str], str | None] = {}
+_UNKNOWN = "-- not known"  # no statement: a comment does not stay in one
 
 
 def sanitized(text: str, dialect: str = CAREFUL) -> str | None:
     """Return `text` without literals and comments, None where it cannot be read for sure."""
     text = text[: MAX_LENGTH + 1]  # no more is looked at, nor kept: a program may send megabytes
     key = (text, dialect)
-    if key in _known:
-        return _known[key]
+    found = _known.get(key, _UNKNOWN)  # in one step: another thread may clear it
+    if found is not _UNKNOWN:
+        return found
     if len(_known) >= MAX_KNOWN:
         _known.clear()
     found = _known[key] = _sanitized(text, dialect)

@@ -41,6 +41,7 @@ NO_EVENT = bytes(2)
 EVENT, EVENT_END = layout.EVENT_OFFSET, layout.EVENT_OFFSET + len(NO_EVENT)
 
 _clock = time.monotonic_ns
+_making: dict[int, list[list[Any]]] = {}
 
 
 class Event(Node):
@@ -75,14 +76,12 @@ def begin_event(
     node.started = started = _clock()
     events = keeper.events
     if events is None:
-        events = keeper.events = []
-        keeper.event_text = keeper.dropped_events = 0
+        events = _first(keeper)
     number = len(events)
     if number >= MAX_EVENTS or keeper.event_text > MAX_EVENT_TEXT:
         keeper.dropped_events += 1
         node.event = ONLY_COUNTED
     else:
-        node.event = number
         if body is not None:
             body = body[:MAX_BODY]
             keeper.event_text += len(body)
@@ -90,12 +89,27 @@ def begin_event(
             title = title[:MAX_TITLE]
             keeper.event_text += len(title)
         above = parent.event
-        events.append([name, title, body, started - keeper.started, -1, above if above >= 0 else -1])
+        entry = [name, title, body, started - keeper.started, -1, above if above >= 0 else -1]
+        events.append(entry)
+        while events[number] is not entry:  # another thread of this job was faster
+            number += 1
+        node.event = number
     slot = keeper.slot
     if slot is not None:
         keeper.spool.mark_event(slot, name)
     node.token = set_current(node)
     return node
+
+
+def _first(keeper: Keeper) -> list[list[Any]]:
+    """Return the list of events of a job that has none yet, the same one to threads that ask at once."""
+    made = _making.setdefault(id(keeper), [])
+    events = keeper.events
+    if events is None:
+        keeper.event_text = keeper.dropped_events = 0
+        keeper.events = events = made
+    _making.pop(id(keeper), None)
+    return events
 
 
 def end_event(node: Event, body: str | None = None) -> None:

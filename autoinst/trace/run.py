@@ -30,6 +30,7 @@ NAN = float("nan")
 _now = time.time_ns
 _clock = time.monotonic_ns
 _modules = sys.modules
+_making: dict[int, Transaction] = {}  # by run: where two threads ask for its transaction at once, both get the same
 
 
 class Kind:
@@ -101,6 +102,8 @@ class Run(Node):
             else:
                 spool.finish(slot, self.seq, self.started_ns, duration, NAN, layout.OK, 0, tail_of_events(self))
             self.closed = True
+            if self.transaction is not None:  # of another thread, made meanwhile
+                self.transaction.closed = True
         except BaseException as error:
             # A signal handler's exception may land in here: the record is stored all the same, then it goes on.
             self.whole().complete()
@@ -113,7 +116,11 @@ class Run(Node):
             from autoinst.trace.transaction import Transaction
 
             kind = self.kind
-            self.transaction = Transaction(kind.namespace, kind.name, kind.rule, self)
+            made = _making.setdefault(id(self), Transaction(kind.namespace, kind.name, kind.rule, self))
+            if self.transaction is None:
+                self.transaction = made
+                made.closed = made.closed or self.closed
+            _making.pop(id(self), None)
         return self.transaction
 
 
