@@ -42,7 +42,7 @@ class Recorder:
         assert node == "node"
         self.log.append(("exit", result))
 
-    def error(self, node: str | None, exception: BaseException) -> None:
+    def error(self, node: str | bool | None, exception: BaseException) -> None:
         self.log.append(("error", node, type(exception).__name__))
 
     def suspend(self, node: str) -> None:
@@ -414,7 +414,7 @@ def test_an_exception_from_outside_while_a_call_opens_is_told_and_passes() -> No
         exec(fill(new, {one.placeholder(0, part): value for part, value in made.items()}), namespace)
         with pytest.raises(KeyboardInterrupt):
             consume(namespace[qualname]())
-        assert probe.log == [("enter", ()), ("error", None, "KeyboardInterrupt")]
+        assert probe.log == [("enter", ()), ("error", False, "KeyboardInterrupt")]
 
 
 def test_nothing_is_kept() -> None:
