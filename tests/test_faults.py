@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from autoinst.hook.carry import Carrier, RunProbe
+from autoinst.trace.context import current
 from tests.harness import Program
 
 if TYPE_CHECKING:
@@ -281,3 +283,8 @@ def test_a_call_no_rule_means_does_not_end_the_job_around_it(program: Program, m
     result = program.run("worker.py", AUTOINST_PACKS="none", AUTOINST_MECHANISM=mechanism)
     assert (result.status, result.stdout, result.stderr) == (0, "", "")
     assert [record["status"] for record in result.records] == ["ok"]
+
+
+def test_a_time_limit_before_a_thread_takes_the_job_over_leaves_nothing_to_undo() -> None:
+    RunProbe(Carrier(), shared=False).error(False, TimeoutError())
+    assert current.get() is None

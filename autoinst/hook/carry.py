@@ -109,8 +109,8 @@ class RunProbe:
             current.reset(token)
 
     def error(self, token: Any, _exception: BaseException) -> None:
-        """Make current what was before."""
-        if token is not None:
+        """Make current what was before; `token` is False where the exception kept `enter` from returning."""
+        if token is not None and token is not False:
             current.reset(token)
 
     def suspend(self, _token: Any) -> None:
