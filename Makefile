@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format check-once lock bench kill transparency docs dist single-file clean
+.PHONY: help demo test test-all lint format check-once lock bench bench-peers soak kill transparency docs dist single-file clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,13 @@ lock: $(READY) ## Renew requirements/ from pyproject.toml
 
 bench: $(READY) ## Measure recorder, agent and store beside plain Python, as one table (never part of the tests)
 	$(BIN)/python -m benchmarks.table
+
+bench-peers: $(READY) ## Compare with ddtrace, New Relic, OpenTelemetry, Sentry and others, each in its environment (hours; make docs/benchmarks.md of it)
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers.page
+
+soak: $(READY) ## Run mixed real workers with kills, edits of rules and restarts of the agent, and account for every job (SECONDS=3600)
+	$(BIN)/python -m benchmarks.soak --seconds $(or $(SECONDS),3600)
 
 kill: $(READY) ## Kill processes, damage files and flood the spool on every Python found, and count what survived (an hour)
 	$(BIN)/python -m pytest -m kill

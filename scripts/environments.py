@@ -5,6 +5,9 @@ environments.py [NAME ...]      without names all of them, several at a time
 Every dependency group of pyproject.toml named `library-NAME` is one environment, `.venvs/NAME`, with autoinst in it as
 a user would have installed it beside the library. What exactly is installed stands in requirements/libraries/NAME.txt,
 made by `lock.py NAME`. An environment is kept, and made anew when its lock changes.
+
+A group named `peer-NAME` is the environment of a product that `make bench-peers` compares autoinst with, without
+autoinst in it; its lock is requirements/peers/NAME.txt. These are made only where they are named.
 """
 
 from __future__ import annotations
@@ -30,27 +33,35 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".venvs"
-LOCKS = ROOT / "requirements" / "libraries"
+REQUIREMENTS = ROOT / "requirements"
+PEER = "peer-"
 READY = ".ready"
 PYTHONS = {"django6": "3.12", "lowest": "3.10"}  # environments whose libraries need another Python than the tests'
 # What their packages are built with, where a newer one cannot: PyYAML 5.4 is of the time before Cython 3.
 BUILT_WITH = {"lowest": "cython<3\n"}
-GROUP = re.compile(r"^library-([a-z0-9-]+) = \[", re.MULTILINE)
+GROUP = re.compile(r"^(?:library-|(?=peer-))([a-z0-9-]+) = \[", re.MULTILINE)
 
 
 def names() -> list[str]:
-    """Return the names of the environments that pyproject.toml asks for."""
+    """Return the names of the environments that pyproject.toml asks for: the libraries' and the peers'."""
     return GROUP.findall((ROOT / "pyproject.toml").read_text())
+
+
+def libraries() -> list[str]:
+    """Return the names of the libraries' environments, which are those that the tests use."""
+    return [name for name in names() if not name.startswith(PEER)]
 
 
 def lock_of(name: str) -> Path:
     """Return the path of the lock of environment `name`."""
-    return LOCKS / f"{name}.txt"
+    kind = "peers" if name.startswith(PEER) else "libraries"
+    return REQUIREMENTS / kind / f"{name.removeprefix(PEER)}.txt"
 
 
 def prepare(folder: Path, lock: Path, interpreter: str) -> Path:
-    """Return the Python of virtual environment `folder` with all of `lock` and autoinst, made unless it is up to date.
+    """Return the Python of virtual environment `folder` with all of `lock`, made unless it is up to date.
 
+    autoinst is in it, too, unless it is a peer's.
     `interpreter` is the path of the Python it is made with. Raises CalledProcessError, with output and stderr as text,
     where it cannot be made.
     """
@@ -62,7 +73,9 @@ def prepare(folder: Path, lock: Path, interpreter: str) -> Path:
     with alone(folder):
         if not (ready.is_file() and ready.read_text() == wanted):
             shutil.rmtree(folder, ignore_errors=True)
-            command = ["sh", "scripts/venv.sh", str(folder), str(lock), "--editable"]
+            command = ["sh", "scripts/venv.sh", str(folder), str(lock)]
+            if not folder.name.startswith(PEER):
+                command.append("--editable")
             environment = os.environ | {"PYTHON": interpreter}
             with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraint:
                 if folder.name in BUILT_WITH:
@@ -117,7 +130,7 @@ def made(name: str) -> bool:
 def main() -> int:
     """Return 0 when all environments asked for are there, else 1."""
     known = names()
-    wanted = sys.argv[1:] or known
+    wanted = sys.argv[1:] or libraries()
     unknown = sorted(set(wanted) - set(known))
     if unknown:
         print(f"no group library-{unknown[0]} in pyproject.toml; there are: {', '.join(known)}", file=sys.stderr)

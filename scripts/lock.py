@@ -31,13 +31,13 @@ def main() -> None:
     wanted = {}
     for name in sys.argv[1:] or [*environments.names(), *GROUPS]:
         own = name in GROUPS
-        wanted[name if own else f"library-{name}"] = (
+        wanted[name if own or name.startswith(environments.PEER) else f"library-{name}"] = (
             ROOT / "requirements" / f"{name}.txt" if own else environments.lock_of(name)
         )
-    environments.LOCKS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         uv = shutil.which("uv") or install_uv(Path(folder))
         for group, lock in wanted.items():
+            lock.parent.mkdir(parents=True, exist_ok=True)
             python = environments.PYTHONS.get(group.removeprefix("library-"), "3.10")
             options = (*OPTIONS, f"--python-version={python}", "--upgrade", "--group", group, "-o", str(lock))
             command = [uv, "pip", "compile", *options]

@@ -1,0 +1,5 @@
+"""Nothing: what the others are compared with."""
+
+from benchmarks.peers.product import Product
+
+PRODUCT = Product()

@@ -1,0 +1,67 @@
+"""The benchmarks run, with counts too small to say anything, and docs/benchmarks.md is what is made of a stored run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import soak
+from benchmarks.peers import page
+from tests.libraries import python_of
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_page_is_what_is_made_of_the_stored_run():
+    assert page.PAGE.read_text() == page.made()
+
+
+def test_the_page_says_where_others_are_ahead():
+    results = json.loads(page.RESULTS.read_text())
+    figures = results["figures"]
+    name, figure = next(
+        (name, column.figure)
+        for _, columns in page.TABLES.values()
+        for column in columns
+        for name in figures.get(column.figure, ())
+        if name not in (*page.FLOOR, page.OWN) and not column.more and not column.added
+    )
+    figures[figure] = {page.OWN: 100.0, name: 1.0}
+    assert results["products"][name]["title"] in page.behind(results)
+
+
+@pytest.mark.service
+@pytest.mark.timeout(900)
+def test_autoinst_is_compared_with_a_bare_wrapper(tmp_path: Path) -> None:
+    python_of("celery")
+    out = tmp_path / "results.json"
+    command = [sys.executable, "-m", "benchmarks.peers", "--quick", "--only", "wrapt", "autoinst", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(out.read_text())
+    assert results["failures"] == []
+    figures = results["figures"]
+    for what in ("burst", "SIGTERM", "SIGKILL", "fork"):
+        assert figures[f"{what}: with counted %"] == {"autoinst": 100}
+    assert figures["killed half way: shown"] == {"autoinst": 1}
+    assert set(figures["celery total s"]) == set(figures["rq total s"]) == {"none", "wrapt", "autoinst"}
+    answers = results["transparency"]
+    assert all(answers["autoinst"].values())
+    assert not all(answers["wrapt"].values())
+    assert "| **autoinst**" in done.stdout
+
+
+@pytest.mark.service
+@pytest.mark.timeout(900)
+def test_half_a_minute_of_kills_edits_and_restarts_loses_no_job(tmp_path: Path) -> None:
+    result = soak.soak(tmp_path, 25)
+    assert result.wrong == []
+    assert result.ended > 100
+    assert min(result.workers_killed, result.edits, result.agents_ended) > 1
+    assert result.worker_memory[3] - result.worker_memory[1] < 4
