@@ -68,7 +68,7 @@ def test_they_are_those_of_the_whole_source(module: Any) -> None:
     expected = decorators_of(module.__file__)
     assert len(names) > 50
     for name, count in Counter(names).items():
-        if count == 1 and not name.endswith("<lambda>"):
+        if count == 1 and name in expected:  # no lambda, nor what 3.12's `type` statement makes
             assert found.get(name) == expected[name], name
 
 

@@ -7,6 +7,7 @@ is in DIFFERENCES, and docs/transparency.md says what it means for a user: a dif
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -33,7 +34,7 @@ MECHANISMS = ("trampoline", "inline") if VERSION < (3, 15) else ("trampoline", "
 EVERYWHERE = ((3, 10), (3, 99))
 BEFORE_311 = ((3, 10), (3, 10))
 BEFORE_314 = ((3, 10), (3, 13))
-SINCE_314 = ((3, 14), (3, 99))
+CLOSUREVARS = inspect.getsource(inspect.getclosurevars)
 
 # What differs -> on which versions, from and to.
 TRAMPOLINE = {
@@ -60,7 +61,8 @@ TRAMPOLINE = {
     "code lines": EVERYWHERE,
     "code bytes": EVERYWHERE,
     "code marshal": EVERYWHERE,
-    "getclosurevars of a function": SINCE_314,  # reads the bytecode since then
+    # Reads the bytecode since 3.14, and in later releases of 3.13.
+    **({"getclosurevars of a function": EVERYWHERE} if "get_instructions" in CLOSUREVARS else {}),
     # The arc from a trampoline's entry to its exit; lines and branches are the same.
     "coverage: raw arcs": EVERYWHERE,
     # The trampoline's variables refer to the arguments too (3.14 lends them to a call).

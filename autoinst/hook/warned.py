@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _warnings
 import sys
 
 TYPE_CHECKING = False
@@ -20,8 +21,6 @@ class NoWarnings:
 
     def __enter__(self) -> None:
         """Ignore all warnings."""
-        import _warnings
-
         self.filters: Any = getattr(sys.modules.get("warnings"), "filters", None) or _warnings.filters
         self.filters.insert(0, IGNORE)
 

@@ -42,7 +42,7 @@ def ask(question):
     try:
         return question()
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}".partition(" at 0x")[0]
 
 
 def names_of(value):
