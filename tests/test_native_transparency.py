@@ -33,7 +33,6 @@ BOUND = ("bound method", "class method")
 BEFORE_313 = ((3, 10), (3, 12))
 BY_KIND: dict[str, tuple[str, ...]] = {
     "type": KINDS,
-    "size": KINDS,
     "help": ("partial", "object"),
     "__wrapped__": KINDS,
     "unwrap": KINDS,

@@ -81,7 +81,6 @@ def about(kind, value):
     yield "copy", ask(lambda: copy.copy(value) is value) is True
     yield "deepcopy", ask(lambda: copy.deepcopy(value) is value) is True
     yield "new attribute", ask(lambda: setattr(value, "autoinst_test", 1))
-    yield "size", sys.getsizeof(value)
     yield "partial of it", ask(lambda: functools.partial(value).func is value)
     yield "tracked", gc.is_tracked(value)
     yield "is a descriptor", hasattr(value, "__get__")
