@@ -21,12 +21,15 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
+from autoinst.export.clickhouse import Connection, Jobs
 from autoinst.export.exposition import render
 from autoinst.export.pump import IDLE, Pump
 from autoinst.export.settings import choose
 from autoinst.export.watch import CURSOR
 from autoinst.record import Event, ExceptionInfo, Frame, Record
 from autoinst.spool.layout import record_id
+from autoinst.store.clickhouse.address import parse
+from autoinst.store.clickhouse.client import Version
 from autoinst.store.sqlite import Store
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ FORMS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("appsignal/metrics", "AppSignal queue times", {}),
     ("appsignal/check_ins", "AppSignal check-ins, every job one", {}),
     ("webhook", "webhook, one notice a failed job", {}),
+    ("clickhouse", "ClickHouse, jobs", {}),
 )
 
 
@@ -125,10 +129,11 @@ def measure(path: str, url: str, name: str, more: dict[str, str]) -> dict[str, f
         **more,
     }
     os.environ["NO_PROXY"] = "*"
+    feeds = choose(environ, {"check_ins": {"job-0": CHECK_IN}}, os.path.dirname(path)).feeds
+    [feed] = [clickhouse(url, path)] if name == "clickhouse" else [feed for feed in feeds if feed.name == name]
+    name = feed.name
     with Store(path) as store, store.transaction():
         store._con.execute("DELETE FROM feed WHERE name = ?", (name,))
-    chosen = choose(environ, {"check_ins": {"job-0": CHECK_IN}}, os.path.dirname(path))
-    [feed] = [feed for feed in chosen.feeds if feed.name == name]
     pump = Pump(feed, path, logging.getLogger("autoinst.benchmark"))
     began = time.process_time()
     while pump.turn(all_now=True).wait != IDLE:
@@ -139,6 +144,13 @@ def measure(path: str, url: str, name: str, more: dict[str, str]) -> dict[str, f
         row = store.feed(name)
     assert row is not None
     return {"items": row.jobs, "a second": row.jobs / took, "bytes": row.bytes / row.jobs}
+
+
+def clickhouse(url: str, path: str) -> Jobs:
+    """Return the feed of jobs to a receiver that says nothing, as ClickHouse does, and cannot tell its version."""
+    feed = Jobs(Connection(parse(f"{url.replace('http', 'clickhouse')}/shop"), path))
+    feed.connection.client._version = Version("26.9")
+    return feed
 
 
 def scrape(path: str) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from autoinst.cli.output import Column
 from autoinst.errors import StoreError
 from autoinst.record import rfc3339
-from autoinst.store.clickhouse.address import VARIABLE, chosen, parse
+from autoinst.store.clickhouse.address import SCHEMES, VARIABLE, chosen, parse
 from autoinst.wording import bytes_text
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def shown_address() -> str | None:
         found = parse(text)
     except StoreError:
         return "unreadable"
-    return f"{found.url.replace('//', f'//{found.user}:***@')}{found.database}"
+    scheme = SCHEMES[found.secure]
+    return f"{scheme}://{found.user}:***@{found.url.partition('//')[2]}{found.database}"
 
 
 def server(store: Store | None, attention: list[str]) -> dict[str, Any] | None:
