@@ -215,22 +215,13 @@ class Reader:
 
     def totals(self, since_ns: int, until_ns: int) -> dict[str | None, Cell]:
         """Return totals per action of the jobs started in that time, to the minute."""
-        return self._grouped(since_ns, until_ns, 1)
+        with self._errors():
+            return totals.grouped(self._con, self._names, since_ns, until_ns, "action")
 
     def queue_totals(self, since_ns: int, until_ns: int, action: str | None = None) -> dict[str | None, Cell]:
         """Return totals per queue of the jobs (of an action) started in that time, to the minute."""
-        return self._grouped(since_ns, until_ns, 2, action)
-
-    def _grouped(self, since_ns: int, until_ns: int, key: int, action: str | None = None) -> dict[str | None, Cell]:
-        out: dict[str | None, Cell] = {}
         with self._errors():
-            for row in totals.cells(self._con, self._names, since_ns, until_ns, action=action):
-                group: Any = row[key]
-                if group in out:
-                    out[group].add(row[3])
-                else:
-                    out[group] = row[3]
-        return out
+            return totals.grouped(self._con, self._names, since_ns, until_ns, "queue", action=action)
 
     def series(self, since_ns: int, until_ns: int, *, step_ns: int, action: str | None = None) -> dict[int, Cell]:
         """Return totals per step of whole minutes, by start of the step; steps without jobs are left out."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from autoinst.record import INT64_MAX
 from autoinst.store import histogram
 from autoinst.store.events import Statement
-from autoinst.store.rollups import COLUMNS, HOUR_MINUTES, KEYS, LEVELS, MINUTE_NS, VALUES, Cell, cell_of
+from autoinst.store.rollups import HOUR_MINUTES, LEVELS, MINUTE_NS, VALUES, Cell, cell_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 HOUR_NS = HOUR_MINUTES * MINUTE_NS
 REMEMBERED = 4_096  # histograms of some kilobytes
+REMEMBERED_SUMS = 512  # of an action's hours in a window, say
 JOBS = "ok + error + ignored + killed + counted"
 FAILED = "error + counted_errors + killed"
 
@@ -56,18 +58,42 @@ def _spans(levels: list[tuple[str, int]], first: int, last: int) -> Iterator[tup
         yield from _spans(finer, end * size, last)
 
 
-def cells(
-    con: sqlite3.Connection, names: Names, since_ns: int, until_ns: int, *, action: str | None = None
-) -> Iterator[tuple[int, str | None, str | None, Cell]]:
-    """Yield (start of the span, action, queue, totals) of the jobs started in the time asked for, to the minute."""
+def grouped(
+    con: sqlite3.Connection, names: Names, since_ns: int, until_ns: int, key: str, *, action: str | None = None
+) -> dict[str | None, Cell]:
+    """Return totals by `key` (action or queue) of the jobs started in the time asked for, to the minute."""
     more, values = _of_action(names, action)
+    out: dict[str | None, Cell] = {}
     for table, start, end in spans(since_ns, until_ns):
-        unit = LEVELS[table] * MINUTE_NS
+        rows: dict[int, list[Any]] = {}
         for row in con.execute(
-            f"SELECT {COLUMNS} FROM {table} WHERE at >= ? AND at < ?{more} ORDER BY at",  # noqa: S608
+            f"SELECT {key}, {VALUES} FROM {table} WHERE at >= ? AND at < ?{more} ORDER BY at",  # noqa: S608
             [start, end, *values],
         ):
-            yield row[0] * unit, names.text(row[1]), names.text(row[2]), cell_of(row[KEYS:], unpacked)
+            rows.setdefault(row[0], []).append(row[1:])
+        for number, found in rows.items():
+            out.setdefault(names.text(number), Cell()).add(sum_of(found))
+    return out
+
+
+def sum_of(rows: list[Any]) -> Cell:
+    """Return the sum of rows of VALUES."""
+    ok, error, ignored, killed, counted, counted_errors, spent, longest, *rest = zip(*rows, strict=True)
+    durations, waited, queue_times, left_out = rest
+    return Cell(
+        sum(ok),
+        sum(error),
+        sum(ignored),
+        sum(killed),
+        sum(counted),
+        sum(counted_errors),
+        min(sum(spent), INT64_MAX),
+        max(longest),
+        dict(_remembered_sum(durations)),
+        min(sum(waited), INT64_MAX),
+        dict(_remembered_sum(queue_times)),
+        sum(left_out),
+    )
 
 
 def level(step_ns: int) -> str:
@@ -163,6 +189,15 @@ def unpacked(data: bytes) -> histogram.Histogram:
 
 
 _remembered = lru_cache(REMEMBERED)(histogram.unpack)
+
+
+@lru_cache(REMEMBERED_SUMS)
+def _remembered_sum(packed: tuple[bytes, ...]) -> histogram.Histogram:
+    """Return the sum of histograms: those of hours that have passed are the same when a live page asks again."""
+    out: histogram.Histogram = {}
+    for data in packed:
+        histogram.add(out, _remembered(data))
+    return out
 
 
 def _of_action(names: Names, action: str | None) -> tuple[str, list[Any]]:
