@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from autoinst.rules.load import load_files  # noqa: E402 - found by the line above
+from tests.test_oldest import CASES  # noqa: E402
+from tests.test_oldest import ENVIRONMENT as OLDEST  # noqa: E402
 from tests.tested import COLUMNS  # noqa: E402
 
 if TYPE_CHECKING:
@@ -36,11 +38,17 @@ def libraries() -> list[Library]:
     return sorted(found, key=lambda library: library.name.lower())
 
 
-def version(library: Library) -> str:
-    """Return the version in the lock that the tests run; raises LookupError where it is not there."""
+def versions(library: Library) -> str:
+    """Return the versions in the locks that the tests run, an oldest one first if there is a test of it."""
     if not library.distribution:
         return library.tested
-    name = "test.txt" if library.environment == "test" else f"libraries/{library.environment}.txt"
+    environments = [OLDEST, library.environment] if library.pack in CASES else [library.environment]
+    return ", ".join(version(library, environment) for environment in environments)
+
+
+def version(library: Library, environment: str) -> str:
+    """Return the version in the lock of `environment`; raises LookupError where it is not there."""
+    name = "test.txt" if environment == "test" else f"libraries/{environment}.txt"
     lock = (ROOT / "requirements" / name).read_text(encoding="utf-8")
     pins = re.findall(rf"^{re.escape(library.distribution)}(?:\[[^\]]*\])?==([^\s;]+)", lock, re.MULTILINE)
     if not pins:
@@ -72,7 +80,7 @@ def table() -> str:
         marks = ["✓" if column in have else "-" for column in COLUMNS]
         pack = f"`{library.pack}`" if library.pack else f"[rule below](#{anchor(library.rule)})"
         versions = f"`{requires(library)}`" if library.pack else requires(library)
-        cells = [library.name, pack, versions, version(library), *marks]
+        cells = [library.name, pack, versions, versions(library), *marks]
         lines.append(f"| {' | '.join(cells)} |")
         notes.append(f"- **{library.name}** runs in the tests with {library.runs}." + f" {library.missing}".rstrip())
     return "\n".join([*lines, "", *notes])

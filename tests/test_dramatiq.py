@@ -87,7 +87,8 @@ def die(name):
     note(name)
     os.kill(os.getpid(), signal.SIGKILL)
 
-broker.add_middleware(middleware.AsyncIO())
+if hasattr(middleware, "AsyncIO"):  # since 1.17
+    broker.add_middleware(middleware.AsyncIO())
 '''
 SEND = """
 import sys

@@ -67,7 +67,7 @@ queue._registry.register(Mail)
 @queue.task(context=True)
 def order(task=None):
     note(task.id)
-    queue.enqueue(add.s(7, id="child"))
+    queue.enqueue(add.task_class((7,), id="child"))
 
 @queue.task(context=True)
 def die(task=None):
@@ -84,9 +84,9 @@ for name in sys.argv[1:]:
     elif name == "mail":
         shop.queue.enqueue(shop.Mail(id=name))
     elif name == "add":
-        shop.queue.enqueue(shop.add.s(1, "hunter2", b=2, id=name))
+        shop.queue.enqueue(shop.add.task_class((1, "hunter2"), {"b": 2}, id=name))
     else:
-        shop.queue.enqueue(getattr(shop, name).s(id=name))
+        shop.queue.enqueue(getattr(shop, name).task_class(id=name))
 """
 
 

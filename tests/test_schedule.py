@@ -34,7 +34,7 @@ def die(name):
 
 schedule.every(1).seconds.do(add, "add", b=2)
 schedule.every(1).seconds.do(fail, "fail").tag("fail")
-while schedule.get_jobs():
+while schedule.jobs:
     try:
         schedule.run_pending()
     except ValueError:

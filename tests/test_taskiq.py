@@ -21,12 +21,14 @@ TASKS = '''
 """Tasks that end in every way; each run notes its id."""
 import asyncio, datetime, os, signal
 from taskiq import Context, NoResultError, SimpleRetryMiddleware, TaskiqDepends, TaskiqScheduler
-from taskiq_redis import ListQueueBroker, ListRedisScheduleSource
+import taskiq_redis
+from taskiq_redis import ListQueueBroker
 from notes import note
 
 broker = ListQueueBroker(os.environ["REDIS"], queue_name="mail").with_middlewares(SimpleRetryMiddleware())
-source = ListRedisScheduleSource(os.environ["REDIS"])
-scheduler = TaskiqScheduler(broker, [source])
+if hasattr(taskiq_redis, "ListRedisScheduleSource"):
+    source = taskiq_redis.ListRedisScheduleSource(os.environ["REDIS"])
+    scheduler = TaskiqScheduler(broker, [source])
 
 @broker.task
 async def add(a, b=0, context: Context = TaskiqDepends()):

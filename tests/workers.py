@@ -176,7 +176,8 @@ def check_records(
 ) -> dict[str, list[dict[str, Any]]]:
     """Compare what a stopped worker recorded with `expected`, by job, and return the records themselves.
 
-    With `key` "args" a job is known by its first argument, with "tags.NAME" by a tag, and its id is made up.
+    With `key` "args" a job is known by its first argument, with "class" by its class, with "tags.NAME" by a tag; its
+    id is made up then.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for record in sorted(worker.program.records(), key=lambda record: record["started_at"]):
@@ -185,6 +186,8 @@ def check_records(
             name = record["args"][0] if record["args"] else None
         elif key.startswith("tags."):
             name = record["tags"][key[5:]]
+        elif key == "class":
+            name = record["class"].rpartition(".")[2]
         found.setdefault(name, []).append(record)
     compared = {name: [whole(record) for record in records] for name, records in found.items()}
     if key != "job_id":
