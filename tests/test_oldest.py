@@ -42,11 +42,12 @@ def fail(x):
     raise ValueError("bad")
 """
 RQ_SEND = """
-import os, redis, rq
+import os, redis, rq, sys
 
 queue = rq.Queue("mail", connection=redis.Redis.from_url(os.environ["REDIS"]))
-queue.enqueue("shop.add", 1, b=2, job_id="add")
-queue.enqueue("shop.fail", "x", job_id="fail")
+known = {"add": ((1,), {"b": 2}), "fail": (("x",), {})}
+for name in sys.argv[1:]:
+    queue.enqueue(f"shop.{name}", args=known[name][0], kwargs=known[name][1], job_id=name)
 """
 OF_RQ: dict[str, list[dict[str, Any]]] = {
     "add": [run("rq", "add", "shop.add", args=[1], kwargs={"b": 2}, parent_span_id=True)],
@@ -73,7 +74,8 @@ def some(expected: dict[str, list[dict[str, Any]]], *names: str) -> dict[str, li
 class Case:
     """A program, what sends its jobs, its worker, and the records of them by `key`; SERVER stands for the broker's URL.
 
-    `runs` are what the jobs note, if not their names; the worker ends by `by`, or by itself.
+    `runs` are what the jobs note, if not their names; the worker ends by `by`, or by itself. `ahead` is what sends the
+    job of its last word, for tests/test_clock_skew.py.
     """
 
     files: dict[str, str]
@@ -84,6 +86,7 @@ class Case:
     key: str = "job_id"
     by: signal.Signals | None = signal.SIGTERM
     runs: tuple[str, ...] = ()
+    ahead: str = ""
 
 
 CASES = {
@@ -118,6 +121,7 @@ CASES = {
         ("python send.py add fail order",),
         {"BROKER": "SERVER"},
         key="args",
+        ahead="send.py add",
     ),
     "huey": Case(
         {"shop.py": huey.TASKS, "send.py": huey.SEND},
@@ -133,6 +137,7 @@ CASES = {
         "python consumer.py work",
         ("python consumer.py send add fail again",),
         {"BROKER": "SERVER", "AUTOINST_PACKS": "default,kombu"},
+        ahead="consumer.py send again",
     ),
     "luigi": Case(
         {"shop.py": luigi.SHOP, "luigi.cfg": luigi.CONFIG},
@@ -147,9 +152,10 @@ CASES = {
         {"shop.py": RQ, "send.py": RQ_SEND},
         OF_RQ,
         "rq worker --burst --url SERVER mail",
-        ("python send.py",),
+        ("python send.py add fail",),
         {"REDIS": "SERVER", "PYTHONPATH": "."},
         by=None,
+        ahead="send.py add",
     ),
     "saq": Case(
         {"shop.py": saq.JOBS, "send.py": saq.SEND},
@@ -157,6 +163,7 @@ CASES = {
         "saq shop.settings",
         ("python send.py add plain fail order later",),
         {"REDIS": "SERVER"},
+        ahead="send.py add",
     ),
     "schedule": Case({"loop.py": schedule.LOOP}, schedule.EXPECTED, "python loop.py", key="args", by=None),
     "taskiq": Case(
@@ -165,6 +172,7 @@ CASES = {
         "taskiq worker shop:broker --workers 1",
         ("python send.py add plain fail order",),
         {"REDIS": "SERVER"},
+        ahead="send.py add",
     ),
 }
 
