@@ -38,7 +38,7 @@ def libraries() -> list[Library]:
     return sorted(found, key=lambda library: library.name.lower())
 
 
-def versions(library: Library) -> str:
+def tested(library: Library) -> str:
     """Return the versions in the locks that the tests run, an oldest one first if there is a test of it."""
     if not library.distribution:
         return library.tested
@@ -80,7 +80,7 @@ def table() -> str:
         marks = ["✓" if column in have else "-" for column in COLUMNS]
         pack = f"`{library.pack}`" if library.pack else f"[rule below](#{anchor(library.rule)})"
         versions = f"`{requires(library)}`" if library.pack else requires(library)
-        cells = [library.name, pack, versions, versions(library), *marks]
+        cells = [library.name, pack, versions, tested(library), *marks]
         lines.append(f"| {' | '.join(cells)} |")
         notes.append(f"- **{library.name}** runs in the tests with {library.runs}." + f" {library.missing}".rstrip())
     return "\n".join([*lines, "", *notes])
