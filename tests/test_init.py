@@ -17,8 +17,10 @@ from tests.harness import Program
 
 Capture = pytest.CaptureFixture[str]
 JOBS = """
-from celery import shared_task
+from celery import Celery, shared_task
 import rq.job
+
+app = Celery("shop")
 
 class Base:
     def perform(self, order): ...
@@ -35,6 +37,9 @@ class Own(rq.job.Job):
 @shared_task
 def of_celery(): ...
 
+@app.task(bind=True)
+def of_an_app(self): ...
+
 def send_mail(address, queue): ...
 
 class ReportJob:
@@ -47,6 +52,17 @@ class Server:
 
 @scheduler.job("cron")
 def nightly(): ...
+"""
+# Tasks of an app that another module makes, by both ways of importing it.
+MORE = """
+import shop.jobs
+from shop.jobs import app as celery_app
+
+@celery_app.task
+def of_its_app(): ...
+
+@shop.jobs.app.task
+def of_its_app_too(): ...
 """
 WORKER = """
 from shop import jobs
@@ -67,6 +83,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in (
         ("shop/__init__.py", ""),
         ("shop/jobs.py", JOBS),
+        ("shop/more.py", MORE),
         ("worker.py", WORKER),
         ("tests/test_jobs.py", "class TestJob:\n    def perform(self): ...\n"),
         ("venv/lib.py", "class OtherJob:\n    def perform(self): ...\n"),
@@ -103,6 +120,15 @@ def test_what_is_found_becomes_rules_that_check_accepts(project: Path, capsys: C
     for pack in job_packs():
         assert pack in text
     assert cli.main(["check", "autoinst.yaml"]) == 0
+
+
+def test_libraries_whose_packs_have_other_names_are_known(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "app.py").write_text(
+        "import django_q.tasks\nfrom temporalio import activity\n\n@activity.task\ndef f(): ...\n"
+    )
+    assert cli.main(["init", "--json", "-o", "-", str(tmp_path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["libraries"], found["candidates"]) == (["django-q2", "temporal"], [])
 
 
 def test_doubtful_ones_are_right_once_they_are_no_comments(project: Path, capsys: Capture) -> None:

@@ -27,6 +27,9 @@ LEFT_OUT = re.compile(
     r"^(?:tests?|conftest|setup|noxfile|docs?|migrations|alembic|build|dist|venv|node_modules)$|^test_|_test$"
 )
 MAX_MODULES = 5_000
+MAX_HOPS = 10
+# Modules of libraries whose packs are called otherwise.
+MODULES = {"django_q": "django-q2", "django_tasks_db": "django-tasks", "temporalio": "temporal"}
 MIN_OVERRIDES = 2  # subclasses of one base from which on a rule for all of them is shorter
 
 Target = tuple[tuple[str, "str | tuple[str, ...]"], ...]  # a rule's keys and values
@@ -68,6 +71,7 @@ def find(root: str, packs: Iterable[str]) -> Findings:
     found.modules = len(modules)
     imported = {name for module in modules for name in _imports(module)}
     known = {pack.replace("-", "_"): pack for pack in packs}
+    known |= {name: pack for name, pack in MODULES.items() if pack in known.values()}
     bases: dict[tuple[str, str, str], list[Candidate]] = {}
     for module in modules:
         for name in sorted({name.partition(".")[0] for name in _imports(module)}):
@@ -75,7 +79,7 @@ def find(root: str, packs: Iterable[str]) -> Findings:
                 found.libraries.setdefault(known[name], []).append(module.file)
         script = _is_script(module) and not any(f"{name}.".startswith(f"{module.name}.") for name in imported)
         owner = "__main__" if script else module.name
-        _functions(module, owner, known, found.candidates)
+        _functions(sources, module, owner, known, found.candidates)
         _classes(sources, module, owner, known, found.candidates, bases)
     _shorten(found.candidates, bases)
     found.candidates.sort(key=lambda candidate: (not candidate.likely, candidate.file, candidate.line))
@@ -112,17 +116,33 @@ def _is_script(module: Module) -> bool:
         return False
 
 
-def _library_of(module: Module, name: str, known: dict[str, str]) -> str | None:
-    """Return the pack of the library that a dotted name of `module` comes from, if there is one."""
-    origin = module.imported.get(name.partition(".")[0], "")
-    return known.get(origin.partition(".")[0])
+def _library_of(sources: Sources, module: Module, name: str, known: dict[str, str], hops: int = 0) -> str | None:
+    """Return the pack of the library that a dotted name of `module` comes from, if there is one.
+
+    So does what is made by a call of the library, as in `app = Celery()`, here or in another module of the program.
+    """
+    top, _, rest = name.partition(".")
+    if hops > MAX_HOPS:
+        return None
+    if top in module.made:
+        return _library_of(sources, module, module.made[top], known, hops + 1)
+    origin = module.imported.get(top, "")
+    found = known.get(origin.partition(".")[0])
+    if found is not None or not origin:
+        return found
+    parts = [*origin.split("."), *filter(None, rest.split("."))]
+    for cut in range(len(parts) - 1, 0, -1):
+        other = sources.module(".".join(parts[:cut]))
+        if other is not None:
+            return _library_of(sources, other, ".".join(parts[cut:]), known, hops + 1)
+    return None
 
 
-def _functions(module: Module, owner: str, known: dict[str, str], out: list[Candidate]) -> None:
+def _functions(sources: Sources, module: Module, owner: str, known: dict[str, str], out: list[Candidate]) -> None:
     for name, function in module.functions.items():
         if "." in name or name.startswith("_"):
             continue
-        if any(_library_of(module, decorator, known) for decorator in function.decorators):
+        if any(_library_of(sources, module, decorator, known) for decorator in function.decorators):
             continue  # its pack records it
         target = (("function", f"{owner}.{name}"),)
         marks = [decorator for decorator in function.decorators if JOB_DECORATOR.search(decorator)]
@@ -180,7 +200,7 @@ def _is_of_library(sources: Sources, module: Module, name: str, known: dict[str,
     """Tell whether a base class comes from a library that a pack records."""
     for owner, _, found in sources.bases(module, name):
         for base in () if found is None else found.bases:
-            if base is not None and _library_of(owner, base, known):
+            if base is not None and _library_of(sources, owner, base, known):
                 return True
     return False
 

@@ -47,7 +47,7 @@ class Module:
     """What a module's file shows; `is_source` is false for an extension or bytecode, of which nothing is known.
 
     `functions` and `classes` are by qualified name, `imported` the dotted origin of each imported name, `stars` the
-    modules of `from x import *`, `bound` the other names bound at its top.
+    modules of `from x import *`, `bound` the other names bound at its top, `made` what is called for some of them.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Module:
     imported: dict[str, str] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
     bound: set[str] = field(default_factory=set)
+    made: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
@@ -302,6 +303,9 @@ class _Indexer:
             owner.bound |= names
         elif not prefix:
             self.module.bound |= names
+            made = dotted_name(node.value) if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value else None
+            if made is not None:
+                self.module.made.update(dict.fromkeys(names, made))
 
 
 def dotted_name(node: ast.expr) -> str | None:
