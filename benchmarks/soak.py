@@ -46,7 +46,7 @@ THREADS = 4  # of a process, at most
 KILL_EVERY = 3.0  # seconds, about
 EDIT_EVERY = 7.0
 AGENT_EVERY = 41.0
-AGENT_SECONDS = 120.0  # it ends after the round it is in, which is long on a busy machine
+AGENT_SECONDS = 30.0  # it ends after the round it is in, which is long on a busy machine
 SAMPLE_EVERY = 1.0
 RQ_RATE = 5.0  # jobs enqueued a second
 
@@ -62,6 +62,7 @@ class Result(NamedTuple):
     workers_killed: int
     edits: int
     agents_ended: int
+    agents_slow: int  # of those, that took longer than AGENT_SECONDS to end
     worker_memory: list[float]  # MB, medians of four quarters of the time
     worker_slope: float  # MB an hour, over the last three quarters
     agent_memory: list[float]
@@ -76,7 +77,7 @@ class Soak:
         self.truth.mkdir()
         self.redis = redis
         self.random = random.Random(seed)
-        self.killed = self.edits = self.agents = self.sent = 0
+        self.killed = self.edits = self.agents = self.slow = self.sent = 0
         self.worker_samples: list[float] = []
         self.agent_samples: list[float] = []
         self.edit()
@@ -138,8 +139,17 @@ class Soak:
         """End the agent, every other time without a warning, and start another."""
         self.agents += 1
         self.agent.send_signal(signal.SIGKILL if self.agents % 2 else signal.SIGTERM)
-        self.agent.wait(AGENT_SECONDS)
+        self.wait_for_agent()
         self.agent = self.start_agent()
+
+    def wait_for_agent(self) -> None:
+        """Wait for the agent's end; one that takes too long is counted and killed, which must lose nothing either."""
+        try:
+            self.agent.wait(AGENT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.slow += 1
+            self.agent.kill()
+            self.agent.wait()
 
     def enqueue(self, due: int) -> None:
         """Put jobs on RQ's queue until there were `due`."""
@@ -173,7 +183,7 @@ class Soak:
             self.killed += 1
             kill_group(worker)
         self.agent.terminate()
-        self.agent.wait(AGENT_SECONDS)
+        self.wait_for_agent()
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -262,6 +272,7 @@ def soak(folder: Path, seconds: float, seed: int = 1) -> Result:
         workers_killed=running.killed,
         edits=running.edits,
         agents_ended=running.agents,
+        agents_slow=running.slow,
         worker_memory=quarters(running.worker_samples),
         worker_slope=slope(running.worker_samples) * 3600 / SAMPLE_EVERY,
         agent_memory=quarters(running.agent_samples),
@@ -293,8 +304,9 @@ def main() -> None:
     if options.json:
         print(json.dumps(result._asdict()))
     else:
-        for what, value in result._asdict().items():
+        for what, value in result._replace(wrong=result.wrong[:20])._asdict().items():
             print(f"{what:16} {value}")
+        print(f"{len(result.wrong)} wrong")
     sys.exit(bool(result.wrong))
 
 

@@ -27,7 +27,7 @@ from tests.servers import Redis  # noqa: E402
 
 QUICK = Size(1, 200, 500, 100, 5, 200, 500, silent=False, celery=20, rq=3)
 VERSION = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
-PARTS = ("calls", "starts", "cpu", "delivery", "endpoints", "transparency", "celery", "rq")
+PARTS = ("calls", "starts", "cpu", "bursts", "ends", "endpoints", "transparency", "celery", "rq")
 
 
 def main() -> None:

@@ -104,15 +104,8 @@ class Comparison:
                 self.note("CPU of all processes, us a job", product, (ran.all_cpu - few.all_cpu) / count * 1e6)
                 self.note("agents' memory MB", product, ran.agents_memory)
 
-    def delivery(self) -> None:
-        """Count what arrives of a burst, and of jobs before an end of each kind."""
-        few = self.size.few
-        ends = (
-            ("SIGTERM", few, "term", -signal.SIGTERM),
-            ("SIGKILL", few, "kill", -signal.SIGKILL),
-            ("fork", self.size.forks, "fork", 0),
-            ("half", 10, "half", -signal.SIGKILL),
-        )
+    def bursts(self) -> None:
+        """Count what arrives of a burst, and note what memory it takes."""
         for product in self.each("burst"):
             ran = self.run(product, "burst", self.size.burst, "exit")
             if not ran:
@@ -122,6 +115,16 @@ class Comparison:
             self.note("burst us", product, ran.said["us"])
             if product.records:
                 self.arrived("burst", product, ran.seen, self.size.burst)
+
+    def ends(self) -> None:
+        """Count what arrives of jobs before an end of each kind."""
+        few = self.size.few
+        ends = (
+            ("SIGTERM", few, "term", -signal.SIGTERM),
+            ("SIGKILL", few, "kill", -signal.SIGKILL),
+            ("fork", self.size.forks, "fork", 0),
+            ("half", 10, "half", -signal.SIGKILL),
+        )
         for what, count, how, status in ends:
             for product in self.each(what):
                 ran = self.run(product, "burst", count, how, ends=status) if product.records else None
