@@ -142,7 +142,12 @@ def page(results: dict[str, Any]) -> str:
     figures = results["figures"]
     real = [f"{size[kind]:,} real jobs of {kind}" for kind in ("celery", "rq") if f"{kind} total s" in figures]
     where = ", ".join((where, *real)) + "."
-    return "\n".join((ABOUT, where, CAVEATS, behind(results), tables(results), probes(results))).rstrip() + "\n"
+    return (
+        "\n".join(
+            (ABOUT, where, results.get("note", ""), CAVEATS, behind(results), tables(results), probes(results))
+        ).rstrip()
+        + "\n"
+    )
 
 
 def value(results: dict[str, Any], column: Column, name: str) -> float | None:
