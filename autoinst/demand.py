@@ -40,7 +40,7 @@ _refused = False  # for good, and in forked children
 def ask(config: Config, environ: Mapping[str, str]) -> None:
     """Start an agent for the home of `config`, unless one leads or is being started, or the program might notice.
 
-    8 us where one leads, 10 to 20 ms where it is started.
+    Some 20 us where one leads, 20 ms and more where it is started: two Pythons begin one after the other.
     """
     global _refused
     if _refused or sys.platform != "linux" or config.agent in configuration.OFF_WORDS:

@@ -32,6 +32,7 @@ from autoinst.agent.drain import drain_once  # noqa: E402
 from autoinst.agent.launch import command as agent_command  # noqa: E402
 from autoinst.store.query import JobFilter  # noqa: E402
 from autoinst.store.sqlite import Store  # noqa: E402
+from benchmarks.soak_jobs import fresh  # noqa: E402
 from tests.servers import Redis  # noqa: E402
 
 RULES = """version: 1
@@ -159,7 +160,7 @@ class Soak:
         with Client.from_url(self.redis) as client:
             queue = rq.Queue("soak", connection=client)
             while self.sent < due:
-                queue.enqueue("soak_jobs.work", os.urandom(8).hex(), result_ttl=0)
+                queue.enqueue("soak_jobs.work", fresh(), result_ttl=0)
                 self.sent += 1
 
     def run(self, seconds: float) -> None:

@@ -11,6 +11,12 @@ import time
 
 TRUTH = os.environ.get("SOAK_TRUTH", "")
 descriptors = {}
+LETTERS = str.maketrans("0123456789", "ghijklmnop")
+
+
+def fresh():
+    """Return a new name, without digits: some thirteen of them could be a card's number, and would be filtered."""
+    return os.urandom(8).hex().translate(LETTERS)
 
 
 def note(sign, name):
@@ -38,7 +44,7 @@ def extra(name):
 
 
 def loop():
-    prefix = os.urandom(6).hex()
+    prefix = fresh()
     number = 0
     while True:
         work(f"{prefix}-{number}")
@@ -55,7 +61,7 @@ def forks():
     while True:
         pid = os.fork()
         if not pid:
-            work(os.urandom(8).hex())
+            work(fresh())
             os._exit(0)
         os.waitpid(pid, 0)
         time.sleep(0.05)

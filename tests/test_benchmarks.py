@@ -57,7 +57,6 @@ def test_autoinst_is_compared_with_a_bare_wrapper(tmp_path: Path) -> None:
     assert "| **autoinst**" in done.stdout
 
 
-@pytest.mark.kill
 @pytest.mark.service
 @pytest.mark.timeout(900)
 def test_half_a_minute_of_kills_edits_and_restarts_loses_no_job(tmp_path: Path) -> None:
