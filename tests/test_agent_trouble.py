@@ -14,6 +14,8 @@ import pytest
 from autoinst.agent import service
 from autoinst.agent.journal import open_journal
 from autoinst.agent.service import Agent
+from autoinst.cli.diagnosis import diagnose
+from autoinst.config import Config
 from autoinst.store.query import JobFilter
 from autoinst.store.retention import DAY_NS
 from autoinst.store.schema import VERSION
@@ -173,6 +175,28 @@ def test_a_clock_that_is_set_removes_no_jobs(
         agent._drain.close()
     with Store(str(home / "store.sqlite3")) as store:
         assert {record.status for record in store.jobs(JobFilter(limit=0))} == {"ok"}
+
+
+@pytest.mark.parametrize("seconds", [90, -90])
+def test_a_clock_that_is_set_is_said_in_the_log_and_by_doctor(
+    agents: Agents, seconds: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = agents.home
+    agent = Agent(str(home), open_journal(str(home), foreground=True), idle_seconds=None)
+    try:
+        assert agent._round() is not None
+        real, real_ns = time.time, time.time_ns
+        monkeypatch.setattr(time, "time", lambda: real() + seconds)
+        monkeypatch.setattr(time, "time_ns", lambda: real_ns() + seconds * 10**9)
+        dead_arena(home)
+        assert agent._round() is not None
+        assert agent._round() is not None
+    finally:
+        agent._drain.close()
+    assert capsys.readouterr().err.count(f"the clock was set by {seconds:+} s, to ") == 1
+    assert count(home) == 3
+    config = Config({"AUTOINST_HOME": str(home)}, str(home))
+    assert any(text.startswith(f"clock: set by {seconds:+} s, to ") for text in diagnose(config)["attention"])
 
 
 def test_a_machine_that_slept_has_not_had_its_clock_set(agents: Agents, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from autoinst.agent.sharing import open_home
 from autoinst.demand import has_started
 from autoinst.errors import AutoinstError, HomeError, StoreError
 from autoinst.leader import leader
+from autoinst.record import rfc3339
 from autoinst.rules.cache import load_cached
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ SHORTEST, LONGEST = 0.05, 1.0  # seconds between two looks: while jobs come, and
 LONGEST_TROUBLE = 30.0  # seconds between two attempts where the store cannot be written
 MAKE_WAY_SECONDS = 10.0  # how long a daemon waits for a reader that drains
 FORGET_SECONDS = 600.0  # between two looks at what is too old or too much
-CLOCK_STEP, DAY = 3600.0, 86_400.0  # seconds: beyond it ages mean nothing, until somebody has seen to the clock
+CLOCK_STEP = 5.0  # seconds the clock must be set by to be told of
+LONG_STEP, DAY = 3600.0, 86_400.0  # seconds: beyond it ages mean nothing, until somebody has seen to the clock
 FORGET_BATCHES = 4  # in one go, so that workers are not kept waiting
 WAIT_SECONDS = 1.0  # between two looks whether another agent has gone
 
@@ -58,6 +60,7 @@ class Agent:
             journal.warning("%s", problem)
         self._forget_at = 0.0
         self._clock = time.time() - _uptime()
+        self._set_by = 0.0  # seconds, since it was looked last for what is too old
         self._said: tuple[str, float] = ("", 0.0)
 
     def run(self) -> int:
@@ -137,6 +140,7 @@ class Agent:
             if not self._drain.lead.in_place():
                 raise HomeError(f"{self.home} was removed")  # noqa: TRY301
             counts = self._drain.run_dry()
+            self._watch_clock()
             if time.monotonic() >= self._forget_at:
                 self._forget()
         except StoreError as error:
@@ -159,9 +163,9 @@ class Agent:
 
     def _forget(self) -> None:
         """Remove some of what is beyond the limits; the rest is the next round's."""
-        step = self._clock_step()
-        if abs(step) > CLOCK_STEP:
-            self.journal.warning("the clock was set by %+.0f s: nothing is removed for a day", step)
+        step, self._set_by = self._set_by, 0.0
+        if abs(step) > LONG_STEP:
+            self.journal.warning("the clock was set by %+.0f s in all: nothing is removed for a day", step)
             self._forget_at = time.monotonic() + DAY
             return
         settings = load_cached(configuration.from_environ()).settings  # the rules file may have changed
@@ -172,6 +176,18 @@ class Agent:
             self.journal.info("removed %d jobs beyond the limits", found.jobs)
         if not found.more:
             self._forget_at = time.monotonic() + FORGET_SECONDS
+
+    def _watch_clock(self) -> None:
+        """Tell the log and the store, for `doctor`, if the clock was set."""
+        step = self._clock_step()
+        if abs(step) < CLOCK_STEP:
+            return
+        self._set_by += step
+        text = f"set by {step:+.0f} s, to {rfc3339(time.time_ns())}: times of jobs before and after do not compare"
+        self.journal.warning("the clock was %s; nothing is lost", text)
+        if self._drain.store is not None:
+            with self._drain.store.transaction():
+                self._drain.store.note_problem("clock", text)
 
     def _clock_step(self) -> float:
         """Return by how many seconds the clock was set since this was asked last."""
