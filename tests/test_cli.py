@@ -409,3 +409,25 @@ def test_show_reads_only_python_files_of_a_sensible_kind(home: Path, capsys: pyt
     assert err == ""
     assert out.count("here it is") == 1
     assert "not to be shown" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "start", "said"),
+    [
+        (["jobs", "--stauts", "error"], "autoinst jobs: error", "--stauts error (did you mean --status?)"),
+        (["ui", "--prot=3"], "autoinst ui: error", "--prot=3 (did you mean --port?)"),
+        (["--vresion"], "autoinst: error", "--vresion (did you mean --version?)"),
+        (["jobs", "x"], "autoinst jobs: error", "x"),
+        (["jbos"], "autoinst", "there is no command 'jbos' (did you mean jobs?); `autoinst --help` lists them"),
+    ],
+)
+def test_a_word_that_is_not_known_is_answered_with_the_one_that_was_meant(
+    words: list[str], start: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status: object = cli.main(words)
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    prefix = f"{start}: " if said.startswith("there") else f"{start}: unrecognized arguments: "
+    assert capsys.readouterr().err.splitlines()[-1] == prefix + said

@@ -170,3 +170,22 @@ def test_a_search_that_does_not_parse_says_where(ui):
 )
 def test_suggestions(ui, text, value):
     assert value in [item["value"] for item in ui.json("/suggest", q=text)]
+
+
+def test_every_action_has_a_sparkline_that_says_its_scale(ui):
+    body = ui.ask("/actions").text.partition("<tbody>")[2]
+    rows = body.partition("</tbody>")[0].split("<tr ")[1:]
+    assert len(rows) > 3
+    for row in rows:
+        found = re.search(r'<svg class="spark"[^>]*aria-label="at most \d+ a step">.*?</svg>', row, re.DOTALL)
+        assert found is not None, row
+        assert re.search(r'class="(ok|error|failed)" d="M[\d.]', found[0]), row
+
+
+def test_times_are_exact_beside_relative(ui):
+    rows = ui.ask("/jobs").text.partition("<tbody>")[2].split("<tr ")[1:]
+    assert len(rows) > 3
+    for row in rows:
+        found = re.search(r'<time datetime="([^"]*)Z" title="([^"]*) UTC">\S+ <small>(\d+[smhd] ago|now)</small>', row)
+        assert found is not None, row
+        assert found[2].startswith(found[1].replace("T", " "))

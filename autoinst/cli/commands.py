@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from autoinst.cli.options import COMMANDS, make_parser
+from autoinst.cli.options import COMMANDS, make_parser, subcommands
 from autoinst.cli.output import message
 from autoinst.errors import AutoinstError, UsageError
 
@@ -27,7 +27,10 @@ def main(arguments: list[str]) -> int:
         hint = f" (did you mean {near[0]}?)" if near else ""
         message(f"there is no command {arguments[0]!r}{hint}; `autoinst --help` lists them")
         return 2
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        _, taker = subcommands(parser).get(arguments[0], ("", parser))
+        taker.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown, taker)}")
     if options.command is None:
         parser.print_help()
         return 2
@@ -50,3 +53,11 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _hint(unknown: list[str], parser: argparse.ArgumentParser) -> str:
+    """Return which option of `parser` was probably meant by the first of `unknown` that looks like one."""
+    given = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+    known = [word for action in parser._actions for word in action.option_strings]  # noqa: SLF001 - argparse tells in no other way
+    near = difflib.get_close_matches(given, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
