@@ -21,6 +21,8 @@ from autoinst.export.source import ALL_JOBS, JOBS
 from autoinst.export.watch import KINDS, Watch
 from autoinst.record import ExceptionInfo, Record
 from autoinst.spool.layout import record_id
+from autoinst.store.processes import ProcessInfo
+from autoinst.store.query import JobFilter
 from autoinst.store.sqlite import Store
 from tests import webdata
 from tests.launching import AUTOINST, environment
@@ -229,6 +231,25 @@ def test_files_that_are_none(home: Path, tmp_path: Path, capsys: Capture) -> Non
     assert imported(capsys, "empty.jsonl")["lines"] == 0
 
 
+def test_text_that_is_no_utf8_is_named_and_the_rest_goes_in(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    # Python's JSON reads half of a surrogate pair from its bytes, which no database takes.
+    (tmp_path / "jobs.jsonl").write_bytes(line(1).encode() + line(2).encode().replace(b"shop", b"\xed\xa0\xbd"))
+    found = imported(capsys, "jobs.jsonl", status=1)
+    assert (found["new"], found["problems"][0]["line"]) == (1, 2)
+    assert found["problems"][0]["reason"].startswith("no UTF-8: ")
+
+
+def test_a_pipe_with_a_name_is_read_and_a_folder_is_called_one(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert cli.main(["import", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"autoinst: {tmp_path}: this is a folder\n"
+    told = 'exec "$0" import --json <(printf %s "$1" | gzip)'
+    done = subprocess.run(
+        ["bash", "-c", told, AUTOINST, line(1)], env=environment(home), capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["new"] == 1
+
+
 def test_an_end_that_was_seen_replaces_one_that_was_inferred(home: Path, tmp_path: Path, capsys: Capture) -> None:
     killed = {"pid": 7, "signal": "SIGKILL", "last_event": None}
     (tmp_path / "before.jsonl").write_text(line(1, status="killed", killed=killed) + line(2, status="running"))
@@ -308,6 +329,22 @@ def test_processes_of_another_machine_are_not_said_to_live(
         worker = found[4078, "imported"]
         assert 0 < worker.started_ns < worker.last_seen_ns == worker.ended_ns
         assert "9b07e31" in {deploy.revision for deploy in store.deploys()}
+
+
+def test_processes_of_jobs_that_are_known_are_not_told_of_again(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    make_private(str(home))
+    now = time.time_ns()
+    texts: dict[str, Any] = {"host": "worker-1", "service": "mail", "revision": "9b07e31"}
+    jobs = [Record(f"{n:032x}", "ok", now + n * 1000, action="a#b", pid=4078, **texts) for n in range(4)]
+    with Store(str(home / "store.sqlite3")) as store, store.transaction():
+        process = store.enter_process(ProcessInfo(b"8 bytes.", 4078, now - 10**9, texts))
+        store.insert(jobs[:3], process)
+    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job.to_json()) + "\n" for job in jobs))
+    found = imported(capsys, "jobs.jsonl")
+    assert (found["new"], found["known"]) == (1, 3)
+    with Store(str(home / "store.sqlite3"), readonly=True) as store:
+        assert [(one.pid, one.started_ns, one.how) for one in store.processes()] == [(4078, now - 10**9, None)]
+        assert {job.host for job in store.jobs(JobFilter(limit=0))} == {"worker-1"}
 
 
 def test_a_terminal_is_shown_how_far_it_is(

@@ -69,8 +69,10 @@ def run(options: argparse.Namespace) -> int:
     """Import `options.files`; returns 0, 1 where lines were wrong. Raises UsageError, HomeError, StoreError."""
     config = from_environ()
     for path in options.files:
-        if path != "-" and not os.path.isfile(path):
+        if path != "-" and not os.path.exists(path):
             raise UsageError(f"{path}: there is no such file")
+        if os.path.isdir(path):
+            raise UsageError(f"{path}: this is a folder")
     if not catch_up(config.home):
         message("the agent has not answered; what workers recorded meanwhile comes later")
     importer = Importer(config, strict=options.strict)
@@ -138,7 +140,7 @@ class Importer:
         try:
             with ExitStack() as stack:
                 raw = sys.stdin.buffer if path == "-" else stack.enter_context(open(path, "rb"))
-                total = os.fstat(raw.fileno()).st_size if path != "-" else 0
+                total = os.fstat(raw.fileno()).st_size if path != "-" else 0  # 0 of a pipe, too
                 bar = self._bar = stack.enter_context(Bar("lines"))
                 for number, line in enumerate(lines(stack, raw), 1):
                     self.outcome.lines += 1

@@ -44,7 +44,8 @@ class NotAJobError(ValueError):
 def parse(line: bytes) -> Record:
     """Return the job of a line of JSON; raises NotAJobError."""
     try:
-        value = json.loads(line.rstrip(), parse_constant=_no_constant)
+        # Decoded here, as `json` takes halves of surrogate pairs for UTF-8.
+        value = json.loads(line.rstrip().decode("utf-8-sig"), parse_constant=_no_constant)
     except RecursionError:
         raise NotAJobError(f"lists or objects more than {MAX_DEPTH} deep") from None
     except UnicodeDecodeError as error:

@@ -10,7 +10,7 @@ from autoinst.store import details
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from autoinst.record import Record
     from autoinst.store.records import Names
@@ -99,7 +99,13 @@ class Processes:
         return self.enter(ProcessInfo(uid, pid or 0, 0, said), 0)
 
     def enter_imported(self, texts: tuple[Any, ...], records: Sequence[Record]) -> int:
-        """Return the row number of another machine's process, which lived at least as long as these of its records."""
+        """Return the row number of another machine's process, which lived at least as long as these of its records.
+
+        Where one of them is known already, its process is, by whatever name it came.
+        """
+        known = self._of_known(texts, records)
+        if known:
+            return known
         number = self.enter_unknown(texts)
         if not number:
             return 0
@@ -116,6 +122,17 @@ class Processes:
         if revision:
             self._note_deploy(self._names.number(revision), self._names.number(service), first)
         return number
+
+    def _of_known(self, texts: tuple[Any, ...], records: Iterable[Record]) -> int:
+        """Return the process that told of itself and ran one of `records`, 0 if there is none."""
+        for record in records:
+            found = self._con.execute(
+                "SELECT p.id FROM job JOIN process p ON p.id = job.process WHERE job.id = ? AND p.how IS NOT ?",
+                (bytes.fromhex(record.id), IMPORTED),
+            ).fetchone()
+            if found is not None and self.texts(found[0]) == texts:
+                return int(found[0])
+        return 0
 
     def _note_deploy(self, revision: int, service: int, started_ns: int) -> None:
         self._con.execute(
