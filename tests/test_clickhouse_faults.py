@@ -154,6 +154,68 @@ def test_a_server_that_asks_for_time_gets_it(server, home, kind):
     same(home, address, 3)
 
 
+class Refusing(Between):
+    """Takes no rows of totals that have `word` in them, as a server does with a value that it cannot read."""
+
+    word = b""
+
+    def accept(self, handler):
+        if INSERTS["totals"] in handler.path and self.word in handler.body():
+            handler.reply(400, b"Code: 27, e.displayText() = DB::Exception: Cannot parse input")
+        else:
+            super().accept(handler)
+
+
+def test_a_row_of_totals_that_is_refused_for_good_holds_up_no_other(server, home):
+    address = server.make()
+    jobs = records()
+    jobs[7].action = "shop.Odd#perform"
+    fill(home, jobs)
+    proxy = Refusing(server.port)
+    with proxy:
+        proxy.word = b"shop.Odd"
+        pump = pump_to("totals", through(proxy.port, address.database), home)
+        run_dry(pump)
+        assert pump.trouble == ""
+        with read(address) as clickhouse, Store(str(home / "store.sqlite3")) as store:
+            expected = store.totals(0, 2**62)
+            assert expected.pop("shop.Odd#perform").jobs == 1
+            assert clickhouse.totals(0, 2**62) == expected
+            (problem,) = store.problems()
+            # The same job's minute, ten minutes and hour, each once.
+            assert (problem.kind, problem.times) == ("clickhouse", 3)
+            assert problem.detail.endswith(": a row of total was left out: Cannot parse input")
+        # What becomes of it later is sent again.
+        odd = job(JOBS + 1)
+        odd.action = "shop.Odd#perform"
+        fill(home, [odd])
+        proxy.word = b"no row has this"
+        run_dry(pump)
+        pump.close()
+    ship(str(home / "store.sqlite3"), address)
+    same(home, address, JOBS + 1)
+
+
+def test_totals_wait_where_one_row_after_the_other_is_refused(server, home):
+    address = server.make()
+    jobs = records()
+    for number, one in enumerate(jobs):
+        one.action = f"shop.Job{number}#perform"
+    fill(home, jobs)
+    proxy = Refusing(server.port)
+    with proxy:
+        pump = pump_to("totals", through(proxy.port, address.database), home)
+        deadline = time.monotonic() + 60
+        while not pump.turn(all_now=True).troubled:
+            assert time.monotonic() < deadline
+        assert "refuses one row after the other: Cannot parse input" in pump.trouble
+        pump.close()
+    with Store(str(home / "store.sqlite3")) as store:
+        (problem,) = store.problems()
+        assert problem.times == 20
+        assert store.changed() > 0
+
+
 @pytest.mark.parametrize("kind", INSERTS)
 @pytest.mark.parametrize(
     ("url", "told"),

@@ -244,10 +244,24 @@ def test_a_pipe_with_a_name_is_read_and_a_folder_is_called_one(home: Path, tmp_p
     assert capsys.readouterr().err == f"autoinst: {tmp_path}: this is a folder\n"
     told = 'exec "$0" import --json <(printf %s "$1" | gzip)'
     done = subprocess.run(
-        ["bash", "-c", told, AUTOINST, line(1)], env=environment(home), capture_output=True, text=True, timeout=60
+        ["bash", "-c", told, AUTOINST, line(1)],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["new"] == 1
+
+
+def test_standard_input_that_is_closed(
+    home: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # what Python makes of `<&-`
+    assert cli.main(["import", "-"]) == 2
+    assert capsys.readouterr().err == "autoinst: standard input is closed\n"
+    assert not home.exists()
 
 
 def test_an_end_that_was_seen_replaces_one_that_was_inferred(home: Path, tmp_path: Path, capsys: Capture) -> None:

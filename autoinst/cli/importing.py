@@ -73,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"{path}: there is no such file")
         if os.path.isdir(path):
             raise UsageError(f"{path}: this is a folder")
+        if path == "-" and sys.stdin is None:
+            raise UsageError("standard input is closed")
     if not catch_up(config.home):
         message("the agent has not answered; what workers recorded meanwhile comes later")
     importer = Importer(config, strict=options.strict)

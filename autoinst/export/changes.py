@@ -1,6 +1,7 @@
 """Sends what changed of totals, errors and processes to a ClickHouse: whole rows as they are now.
 
 Nothing has to be remembered between two attempts: what was not sent for certain is sent again, or what became of it.
+A row that the server refuses for good is found by halves and left out, until it changes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from autoinst.export import source
 from autoinst.export.answers import Answer, Verdict
 from autoinst.export.clickhouse import Connection, Jobs, answer_of
 from autoinst.export.feed import Feed
-from autoinst.export.pump import IDLE, Pump, Turn
+from autoinst.export.pump import IDLE, PARKED_IN_A_ROW, Pump, Turn
 from autoinst.store.clickhouse import schema
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from autoinst.export.circuit import Circuit
     from autoinst.store.clickhouse.address import Address
     from autoinst.store.sqlite import Store
+    from autoinst.store.unsent import Change
 
 CHANGES = 5_000  # at once
 CHANGES_SECONDS = 2.0  # between two times that changes are sent, while they come
@@ -106,16 +108,35 @@ class ChangesPump(Pump):
         answer = self.feed.insert(tables)
         self._last_sent = time.monotonic()
         if answer.verdict is not Verdict.ACCEPTED:
-            self._changes = max(self._changes // 2, 1)
-            return self._failed(answer)
+            return self._not_taken(store, found, next(iter(tables), ""), answer)
         with store.transaction():
             store.sent(found)
+        if tables:
+            self._parked = 0
         self._changes = min(self._changes * 2, CHANGES)
         self.circuit.succeeded()
         if self.trouble:
             self._journal.info("%s: %s takes totals again", self.feed.name, self.feed.place)
         self.trouble = ""
         return Turn(0, len(found))
+
+    def _not_taken(self, store: Store, found: list[Change], table: str, answer: Answer) -> Turn:
+        """Do with changes, of `table` where it is one, what the answer says."""
+        self._changes = max(len(found) // 2, 1)
+        if answer.verdict in (Verdict.SPLIT, Verdict.REFUSED) and len(found) > 1:
+            return Turn(0)
+        if answer.verdict is not Verdict.REFUSED:  # what is too large for a server one row at a time is so for a while
+            return self._failed(answer)
+        if self._parked >= PARKED_IN_A_ROW:
+            text = f"refuses one row after the other: {answer.text}"
+            return self._failed(answer._replace(text=text, verdict=Verdict.WRONG))
+        detail = f"{self.feed.place}: a row of {table} was left out: {answer.text}"
+        with store.transaction():
+            store.note_problem("clickhouse", detail)
+            store.sent(found)
+        self._parked += 1
+        self._journal.warning("%s: %s", self.feed.name, detail)
+        return Turn(0)
 
     def _failed(self, answer: Answer) -> Turn:
         pause = self.circuit.failed(answer.retry_after, wrong=answer.verdict is Verdict.WRONG)
