@@ -31,7 +31,10 @@ ANSWER_FD = 3  # of the daemon's parent
 HIGH_DESCRIPTOR = 16
 PAUSE = 0.0005
 ORPHANS = "a Python program takes in orphans here (as process 1, or a subreaper)"
+REFUSED = "the program's audit hook lets no process be started"
+UNTOLD = "the kernel does not tell of signals in /proc/self/status"
 LAST_LINE = 300  # bytes of the log's end that its last line is in
+SIGNALS = (b"SigCgt", b"SigBlk", b"SigIgn")
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW
 
 _refused = False  # for good, and in forked children
@@ -40,7 +43,8 @@ _refused = False  # for good, and in forked children
 def ask(config: Config, environ: Mapping[str, str]) -> None:
     """Start an agent for the home of `config`, unless one leads or is being started, or the program might notice.
 
-    Some 20 us where one leads, 20 ms and more where it is started: two Pythons begin one after the other.
+    Some 20 us where one leads, 20 ms and more where it is started: two Pythons begin one after the other. Raises
+    OSError without descriptors, ValueError in another interpreter than the main one.
     """
     global _refused
     if _refused or sys.platform != "linux" or config.agent in configuration.OFF_WORDS:
@@ -48,17 +52,14 @@ def ask(config: Config, environ: Mapping[str, str]) -> None:
     found = leader(config.home)
     if found is not None and found.is_agent:
         return
-    try:
-        reason = _unfit_for_good()
+    reason = _unfit_for_good()
+    _refused = reason is not None
+    reason = reason or _unfit_now()
+    if reason is None and is_due(config.home):
+        reason = _spawn(config, environ)
         _refused = reason is not None
-        reason = reason or _unfit_now()
-        if reason is None and is_due(config.home):
-            reason = _spawn(config, environ)
-            _refused = reason is not None
-        if reason is not None:
-            note(config.home, reason)
-    except (OSError, ValueError):  # no descriptor, no process, another interpreter than the main one
-        return
+    if reason is not None:
+        note(config.home, reason)
 
 
 def is_due(home: str) -> bool:
@@ -139,9 +140,11 @@ def _unfit_now() -> str | None:
     with open("/proc/self/status", "rb", 0) as file:
         lines = dict(line.split(b":", 1) for line in file.read(8192).splitlines() if b":" in line)
     child = 1 << (_signal.SIGCHLD - 1)
+    if not lines.keys() >= {b"Threads", *SIGNALS}:
+        return UNTOLD
     if int(lines[b"Threads"]) != 1:
         return "the program has threads already"
-    if any(int(lines[key], 16) & child for key in (b"SigCgt", b"SigBlk", b"SigIgn")):
+    if any(int(lines[key], 16) & child for key in SIGNALS):
         return "the program sees to SIGCHLD itself"
     if len(lines.get(b"NSpid", b"").split()) > 1:
         return "process 1 is not to be seen in /proc"
@@ -165,6 +168,10 @@ def _spawn(config: Config, environ: Mapping[str, str]) -> str | None:
         _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
         try:
             answer = _answer(command("--apart", str(os.getpid()), flags=("-S",)), environment(config, environ))
+        except OSError:  # no descriptor, no process: next time perhaps
+            return None
+        except Exception:  # not a signal's, as these wait
+            return REFUSED
         finally:
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     finally:

@@ -274,6 +274,56 @@ def test_an_exception_from_a_signal_leaves_nothing_behind(folder: Path, agents: 
 
 
 @pytest.mark.once
+def test_a_time_limit_that_ends_meanwhile_is_the_programs(folder: Path, agents: Agents) -> None:
+    program = LIMITED.replace("class TimeUp(Exception):", "class TimeUp(TimeoutError):")
+    assert run(folder, agents, program).stdout == "time is up\nset() True\nno child\n"
+    eventually(agents.leading)
+
+
+REFUSING = (
+    LOOK
+    + """
+def refuse(event, arguments):
+    if event == "os.posix_spawn":
+        raise RuntimeError("no processes here")
+
+sys.addaudithook(refuse)
+before = look()
+import jobs
+after = look()
+jobs.Job().perform()
+print(waited(), [pair for pair in zip(before, after) if pair[0] != pair[1]])
+"""
+)
+
+
+@pytest.mark.once
+def test_a_program_whose_audit_hook_refuses_processes_goes_on_without(folder: Path, agents: Agents) -> None:
+    assert run(folder, agents, REFUSING).stdout == "no child []\n"
+    assert agents.log() == f"not started: {demand.REFUSED}\n"
+
+
+UNTOLD = """
+import io
+from autoinst import demand
+
+def opened(path, *how):
+    return io.BytesIO(b"Name:\\tpython\\nThreads:\\t1\\n") if path == "/proc/self/status" else open(path, *how)
+
+demand.open = opened
+import jobs
+jobs.Job().perform()
+"""
+
+
+@pytest.mark.once
+def test_none_is_started_where_the_kernel_does_not_tell_of_signals(folder: Path, agents: Agents) -> None:
+    run(folder, agents, UNTOLD)
+    assert none_started(agents)
+    assert agents.log() == f"not started: {demand.UNTOLD}\n"
+
+
+@pytest.mark.once
 def test_closed_standard_descriptors_stay_closed(folder: Path, agents: Agents) -> None:
     program = "import os\nfor n in range(3):\n    os.close(n)\nimport jobs\n"
     program += "os.open('out', os.O_WRONLY | os.O_CREAT)\nos.write(0, str(os.listdir('/proc/self/fd')).encode())\n"

@@ -8,6 +8,7 @@ import sys
 from autoinst import config as configuration
 from autoinst.config import OFF_WORDS
 from autoinst.spool.writer import Spool
+from autoinst.trace import faults
 from autoinst.trace.sanitize import FILTERED, Sanitizer
 
 TYPE_CHECKING = False
@@ -86,9 +87,15 @@ class Recorder:
         if self._expects_jobs:
             try:  # loaded here: a process that records no job needs none of it
                 from autoinst import demand
-            except (ImportError, OSError):  # no descriptor is free to read it by
+            except (ImportError, OSError) as error:  # no descriptor is free to read it by
+                if isinstance(error, TimeoutError):  # by a signal
+                    raise
                 return
-            demand.ask(self.config, os.environ)
+            try:
+                demand.ask(self.config, os.environ)
+            except (OSError, ValueError) as error:
+                if not faults.is_ours(error):  # a time limit's, by a signal, which may be an OSError too
+                    raise
 
     def description(self) -> dict[str, Any]:
         """Return what an arena's header says of this process (plain data)."""
