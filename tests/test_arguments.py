@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from autoinst.hook.arguments import secret_of
+from autoinst.hook.arguments import ALL, secret_of
 from autoinst.rules.safe import method_of, without_first
 from autoinst.trace.sanitize import FILTERED, Sanitizer
 from tests.harness import Program
@@ -171,10 +171,40 @@ class Made:
     def __init__(self, user: int, password: str) -> None: ...
 
 
+class New:
+    def __new__(cls, user: int, password: str) -> Any:
+        return object.__new__(cls)
+
+
+class Pair(NamedTuple):
+    user: int
+    password: str
+
+
+class Meta(type):
+    def __call__(cls, user: int, password: str) -> None: ...
+
+
+class OfMeta(metaclass=Meta): ...
+
+
+class StaticCall:
+    @staticmethod
+    def __call__(user: int, password: str) -> None: ...
+
+
+class CachedCall:
+    @functools.lru_cache  # noqa: B019 - never called
+    def __call__(self, user: int, password: str) -> None: ...
+
+
 def plain(user: int, password: str) -> None: ...
 
 
 def spread(user: int, *tokens: str) -> None: ...
+
+
+def spread_all(*tokens: str) -> None: ...
 
 
 def wrapped(function: Any) -> Any:
@@ -198,6 +228,12 @@ def wrapped(function: Any) -> Any:
         (Job.__dict__["of_class"], {1}, None),
         (Job(), {1}, None),
         (Made, {1}, None),
+        (New, {1}, None),
+        (Pair, {1}, None),
+        (OfMeta, {1}, None),
+        (StaticCall(), {1}, None),
+        (CachedCall(), {1}, None),
+        (functools.wraps(spread_all)(lambda user, *tokens: None), set(), 0),
         (wrapped(wrapped(plain)), {1}, None),
         (wrapped(Job().perform), {1}, None),
         (functools.partial(plain, 1), {0}, None),
@@ -224,6 +260,12 @@ def test_which_arguments_of_a_callable_are_secret(function: Any, places: set[int
     expected = [FILTERED if at in places or (rest is not None and at >= rest) else at for at in values]
     assert found.masked(values) == found.masked(tuple(values)) == expected
     assert found.masked({"user": 1}) == {"user": 1}
+
+
+@pytest.mark.skipif(not hasattr(functools, "Placeholder"), reason="since 3.14")
+def test_all_are_secret_of_a_partial_function_with_places_left_open() -> None:
+    places = functools.partial(plain, functools.Placeholder, "x")  # type: ignore[attr-defined]
+    assert secret_of(places, Sanitizer()) is ALL
 
 
 @pytest.mark.parametrize("function", [print, len, dict, object(), Job.__init__, [].append, functools.wraps(plain)])

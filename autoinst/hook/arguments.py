@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from autoinst.hook.trampoline import ALL_ARGS, Parameters
 from autoinst.rules.safe import (
+    BUILTIN,
+    C_SLOT,
     FUNCTION,
     MAX_HOPS,
     METHOD,
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 ARGS, CALLABLE = "args", "args.callable"
 CLASS_METHOD = classmethod
+CALL, NEW = "__call__", "__new__"
 
 
 class Secret:
@@ -130,41 +135,61 @@ def secret_of(function: Any, sanitizer: Sanitizer) -> Secret | None:
     """
     places: set[int] = set()
     rest: int | None = None
-    given = 0  # parameters at the front that have their value, such as `self`
+    # Each with the number of parameters at the front that have their value, such as `self`.
+    left: list[tuple[Any, int]] = [(function, 0)]
     for _ in range(MAX_HOPS):
-        kind = type(function)
-        if kind is FUNCTION:
+        if not left:
+            break
+        function, given = left.pop()
+        if type(function) is FUNCTION:
             parameters = Parameters(function.__code__)
             found = _secret(parameters.positional, parameters.var_positional, given, sanitizer)
             if found is not None:
                 places |= found.places
-                rest = found.rest if rest is None else rest
-            function = attribute_or_none(function, "__wrapped__")
-        elif kind is METHOD:
-            given += 1
-            function = function.__func__
-        elif kind is STATIC or kind is CLASS_METHOD:
-            given += kind is CLASS_METHOD
-            function = function.__func__
-        elif is_partial(kind):
-            given += len(attribute_or_none(function, "args") or ())
-            function = attribute_or_none(function, "func")
-        elif issubclass(kind, type):
-            given += 1
-            function = static_lookup(function, "__init__")
-        elif not callable(function):
-            return ALL
-        else:
-            inner = attribute_or_none(function, "__wrapped__")  # of a cached function, say
-            if inner is None:
-                given += 1
-                inner = static_lookup(kind, "__call__")
-                if type(inner) is not FUNCTION:
-                    break
-            function = inner
-        if function is None:
-            break
+                if found.rest is not None:
+                    rest = found.rest if rest is None else min(rest, found.rest)
+            left.append((attribute_or_none(function, "__wrapped__"), given))
+        elif function is not None:
+            inside = _inside(function, given)
+            if inside is None:
+                return ALL
+            left += inside
     return Secret(places, rest) if places or rest is not None else None
+
+
+def _inside(function: Any, given: int) -> list[tuple[Any, int]] | None:
+    """Return what a call of `function` calls, with how many parameters have their value there; None: not known."""
+    kind = type(function)
+    if kind is METHOD or kind is CLASS_METHOD:
+        return [(function.__func__, given + 1)]
+    if kind is STATIC:
+        return [(function.__func__, given)]
+    if is_partial(kind):
+        values = attribute_or_none(function, "args") or ()
+        if any(value is getattr(sys.modules["functools"], "Placeholder", ALL) for value in values):
+            return None  # its places are not those of the function
+        return [(attribute_or_none(function, "func"), given + len(values))]
+    if not callable(function):
+        return None
+    if issubclass(kind, type):
+        return [
+            each
+            for cls, name in ((kind, CALL), (function, NEW), (function, "__init__"))
+            for each in _method(cls, name, given)
+        ]
+    inner = attribute_or_none(function, "__wrapped__")  # of a cached function, say
+    return [(inner, given)] if inner is not None else _method(kind, CALL, given)
+
+
+def _method(cls: type, name: str, given: int) -> list[tuple[Any, int]]:
+    """Return special method `name` of a class with how many parameters have their value; nothing where it is C code."""
+    found = static_lookup(cls, name)
+    kind = type(found)
+    if kind is C_SLOT or kind is BUILTIN:
+        return []
+    if kind is STATIC and name != NEW:
+        return [(found.__func__, given)]
+    return [(found, given if kind is CLASS_METHOD else given + 1)]
 
 
 def _secret(names: Sequence[str], star: str | None, given: int, sanitizer: Sanitizer) -> Secret | None:
