@@ -125,7 +125,7 @@ def test_a_store_of_an_unknown_version(home, agents, filled):
     with Receiver() as receiver:
         told = f"{path}: written by a newer autoinst (version {VERSION + 1}, this one knows {VERSION})"
         version(path, VERSION + 1)
-        agent = agents.start(**variables(receiver.url))
+        agent = agents.launch(**variables(receiver.url))  # which does not keep the lead
         line_of(agent, told)
         found = autoinst(home, "doctor", "--json", **variables(receiver.url))
         assert found.returncode == 1
