@@ -224,6 +224,11 @@ def test_colour_only_on_a_terminal_and_without_no_color(full: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
     colored = subprocess.run(typescript, env=kept, capture_output=True, check=True, stdin=subprocess.DEVNULL).stdout
     assert b"\033[31m" in colored
+    # Empty is as good as not set, says no-color.org.
+    empty = subprocess.run(
+        typescript, env=kept | {"NO_COLOR": ""}, capture_output=True, check=True, stdin=subprocess.DEVNULL
+    ).stdout
+    assert b"\033[31m" in empty
     plain = subprocess.run(
         typescript, env=kept | {"NO_COLOR": "1"}, capture_output=True, check=True, stdin=subprocess.DEVNULL
     ).stdout

@@ -8,9 +8,11 @@ import pytest
 
 from autoinst.store import unsent
 from autoinst.store.clickhouse import schema
+from autoinst.store.clickhouse.address import parse
 from autoinst.store.clickhouse.client import Client
 from autoinst.store.sqlite import Store
 from tests import webdata
+from tests.between import Between
 from tests.clickhouses import Chdb, Debian, read, ship
 from tests.webdata import HOUR, MINUTE
 
@@ -71,3 +73,30 @@ def test_totals_of_all_actions_are_made_of_those_there_are(server, tmp_path, mon
     with read(address) as clickhouse:
         assert charts(clickhouse) == expected
         assert clickhouse.client.one("SELECT countIf(version = 0) AS n FROM overall FINAL") == 0
+
+
+class Slow(Between):
+    """A server that takes its time to add up a day, longer than a question may take."""
+
+    def accept(self, handler):
+        if b"INSERT INTO overall SELECT" in handler.body():
+            time.sleep(2.5)
+        super().accept(handler)
+
+
+def test_a_day_that_takes_long_to_add_up_is_waited_for(server, tmp_path, monkeypatch):
+    address = server.make()
+    path = str(tmp_path / "store.sqlite3")
+    with Store(path) as store:
+        webdata.fill(store, NOW, hours=2, seed=1)
+        expected = charts(store)
+    ship_version_1(path, address, monkeypatch)
+    proxy = Slow(server.port)
+    with proxy:
+        client = Client(
+            parse(server.address(address.database).replace(f":{server.port}/", f":{proxy.port}/")), seconds=1.0
+        )
+        schema.prepare(client, NOW)
+        client.close()
+    with read(address) as clickhouse:
+        assert charts(clickhouse) == expected

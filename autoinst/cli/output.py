@@ -44,7 +44,7 @@ class Output:
         """Write to `stream` (default standard output); `color` None means: as the terminal and NO_COLOR say."""
         self.stream = stream or sys.stdout
         terminal = self.stream.isatty()
-        self.color = is_steerable(self.stream) and "NO_COLOR" not in os.environ if color is None else color
+        self.color = is_steerable(self.stream) and not os.environ.get("NO_COLOR") if color is None else color
         self.width = shutil.get_terminal_size((100, 24)).columns if terminal else None
         self.unicode = _encodes(self.stream, "✓█▏…")
 

@@ -131,9 +131,9 @@ class Client:
         found = self.rows(sql)
         return next(iter(found[0].values())) if found else None
 
-    def run(self, sql: str) -> None:
-        """Run a statement that answers nothing."""
-        self._post(sql.encode(), {}, self._left())
+    def run(self, sql: str, more: float = 0.0) -> None:
+        """Run a statement that answers nothing, and may take `more` seconds than a question."""
+        self._post(sql.encode(), {}, self._left(more))
 
     def insert(self, table: str, rows: Iterable[Mapping[str, Any]], token: str | None = None) -> int:
         """Insert rows, and return the bytes sent when the server has them; `token` tells the same insert again."""

@@ -105,6 +105,7 @@ FROM (SELECT home, generation, minutes, at, {added}, sumMap(t.duration_keys, t.d
  GROUP BY home, generation, minutes, at)"""
 _SUMS = ("ok", "error", "ignored", "killed", "counted", "counted_errors", "total", "longest")
 DAY_SECONDS = 86_400
+FILL_SECONDS = 600.0  # for a day's; whoever gave up would have the server begin again with the first
 # The statements at index i bring a database of version i to version i + 1. Each may be run again.
 MIGRATIONS = (_VERSION_1, _VERSION_2)
 VERSION = len(MIGRATIONS)
@@ -160,7 +161,8 @@ def _fill(client: Client) -> None:
     days = range(span["first"] // DAY_SECONDS, span["last"] // DAY_SECONDS + 1) if span["number"] else ()
     for day in days:
         first = day * DAY_SECONDS
-        client.run(_FILL.format(sums=", ".join(_SUMS), added=added, first=first, end=first + DAY_SECONDS))
+        statement = _FILL.format(sums=", ".join(_SUMS), added=added, first=first, end=first + DAY_SECONDS)
+        client.run(statement, FILL_SECONDS)
 
 
 def _words(server: Version, address: Address) -> dict[str, Any]:
