@@ -22,9 +22,11 @@ from autoinst.store.query import JobFilter
 from autoinst.store.reader import OutdatedStoreError
 from autoinst.store.sqlite import Store
 from tests.agents import Agents, eventually
+from tests.between import Between
 from tests.clickhouses import PASSWORD, Debian, read, ship
 from tests.exported import job
 from tests.harness import Program
+from tests.hostile import status
 from tests.launching import AUTOINST, environment
 from tests.servers import free_port
 from tests.web_pages import serving
@@ -112,6 +114,29 @@ def test_what_a_command_drains_is_sent_before_it_is_read(server, home):
     fill(home, [job(1), job(2)])
     done = autoinst(home, "jobs", "--json", AUTOINST_STORE=url)
     assert len(done.stdout.splitlines()) == 2, done.stderr
+
+
+def test_who_follows_is_told_once_that_nothing_can_be_sent(server, home):
+    fill(home, [job(1)])
+    with Between(server.port) as proxy:
+        url = server.address(server.make().database).replace(f":{server.port}/", f":{proxy.port}/")
+        assert autoinst(home, "jobs", AUTOINST_STORE=url).returncode == 0  # which makes the tables
+        env = environment(home, AUTOINST_STORE=url, AUTOINST_AGENT="off")
+        tail = subprocess.Popen([AUTOINST, "tail"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert tail.stdout is not None
+        try:
+            assert "shop.Mailer#perform" in tail.stdout.readline()
+            proxy.chance = lambda: status(503)
+            fill(home, [job(2)])
+            asked = proxy.requests
+            eventually(lambda: proxy.requests > asked + 20, 60)
+            proxy.chance = lambda: None
+            assert "shop.Mailer#perform" in tail.stdout.readline()
+        finally:
+            tail.send_signal(signal.SIGINT)
+            told = tail.communicate(timeout=60)[1].splitlines()
+        assert tail.returncode == 0
+        assert len(told) == len(set(told)) == 3, told  # both feeds, and whoever asks
 
 
 def test_imported_jobs_are_sent_too(server, home, tmp_path):

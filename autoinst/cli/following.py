@@ -10,7 +10,7 @@ from autoinst.errors import StoreError
 from autoinst.store.clickhouse.address import chosen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Protocol
 
     from autoinst.cli.reading import Home
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 AT_ONCE = 1000  # jobs read at a time
 
 
-def following(config: Config) -> Following:
-    """Return what follows the store that commands read from; raises StoreError."""
+def following(config: Config, tell: Callable[[str], None]) -> Following:
+    """Return what follows the store commands read from, and `tell`s what keeps it from sending; raises StoreError."""
     address = chosen(os.environ)
-    return Here() if address is None else Past(config, address)
+    return Here() if address is None else Past(config, address, tell)
 
 
 class Here:
@@ -81,7 +81,7 @@ class Past:
 
     seconds = 1.0
 
-    def __init__(self, config: Config, address: Address) -> None:
+    def __init__(self, config: Config, address: Address, tell: Callable[[str], None]) -> None:
         """Prepare to follow the database at `address`."""
         from autoinst.store.clickhouse.arrivals import Arrivals
 
@@ -89,6 +89,8 @@ class Past:
         self._address = address
         self._arrivals = Arrivals()
         self._server: Server | None = None
+        self._tell = tell
+        self._troubles: list[str] = []
 
     def begin(self, _: Home) -> None:
         """Take all there is for known."""
@@ -96,7 +98,10 @@ class Past:
 
     def new(self, _: Home) -> Iterator[Record]:
         """Yield the jobs that came since the last time."""
-        sending.push(self._config, self._address)
+        before, self._troubles = self._troubles, sending.push(self._config, self._address)
+        for trouble in self._troubles:
+            if trouble not in before:
+                self._tell(trouble)
         try:
             found = self._arrivals.new(self._open().client)
         except StoreError:

@@ -30,7 +30,8 @@ def catch_up(config: Config, address: Address) -> None:
         lock = take_lock(config.home, wait=False)
         if lock >= 0:
             try:
-                send(config, address, deadline)
+                for trouble in send(config, address, deadline):
+                    message(trouble)
             finally:
                 os.close(lock)
             break
@@ -42,16 +43,17 @@ def catch_up(config: Config, address: Address) -> None:
         message(f"{left} job(s) of this machine have not been sent to {address.place} yet; `autoinst doctor` says more")
 
 
-def push(config: Config, address: Address) -> None:
-    """Send what waits where no agent does; returns at once where one does. Raises StoreError."""
+def push(config: Config, address: Address) -> list[str]:
+    """Send what waits where no agent does, at once nothing where one does; return troubles. Raises StoreError."""
     if not os.path.isfile(config.store) or not os.access(config.store, os.W_OK) or not waiting(config, address):
-        return
+        return []
     lock = take_lock(config.home, wait=False)
-    if lock >= 0:
-        try:
-            send(config, address, time.monotonic() + SECONDS)
-        finally:
-            os.close(lock)
+    if lock < 0:
+        return []
+    try:
+        return send(config, address, time.monotonic() + SECONDS)
+    finally:
+        os.close(lock)
 
 
 def waiting(config: Config, address: Address) -> int:
@@ -61,18 +63,20 @@ def waiting(config: Config, address: Address) -> int:
         return max(store.last() - (feed.n if feed is not None else 0), 0)
 
 
-def send(config: Config, address: Address, deadline: float) -> None:
-    """Send what waits until it is all sent, fails, or `deadline` (time.monotonic) is past."""
+def send(config: Config, address: Address, deadline: float) -> list[str]:
+    """Send what waits until it is all sent, fails, or `deadline` (time.monotonic) is past; return troubles."""
     quiet = logging.getLogger("autoinst.export")
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
+    troubles = []
     for pump in pumps(address, config.store, quiet):
         try:
             while time.monotonic() < deadline and not pump.turn(all_now=True).wait:
                 continue
             if pump.trouble:
-                message(f"{pump.feed.name}: {pump.trouble}")
+                troubles.append(f"{pump.feed.name}: {pump.trouble}")
         except StoreError as error:
-            message(str(error))
+            troubles.append(str(error))
         finally:
             pump.close()
+    return troubles

@@ -80,7 +80,7 @@ class Tail:
         self._json = as_json
         self.status = Status()
         self._config = from_environ()
-        self._following = following(self._config)
+        self._following = following(self._config, self._tell)
         self._written: frozenset[str] = frozenset()  # of the first ones, which may come again
 
     def begin(self) -> None:
@@ -106,8 +106,7 @@ class Tail:
                 trouble = ""
             except StoreError as error:  # one that is just being replaced, say; a later look tells
                 if str(error) != trouble:
-                    self.status.clear()
-                    message(f"{error}; looking again")
+                    self._tell(f"{error}; looking again")
                 trouble = str(error)
             time.sleep(self._following.seconds)
 
@@ -115,6 +114,10 @@ class Tail:
         """Take the last line away, and close connections."""
         self.status.clear()
         self._following.close()
+
+    def _tell(self, text: str) -> None:
+        self.status.clear()
+        message(text)
 
     def _look(self) -> None:
         anything = replace(self._wanted, limit=0)
