@@ -761,3 +761,60 @@ def test_no_look_while_autoinst_is_imported(tmp_path: Path) -> None:
         AUTOINST_PACKS="none",
     )
     assert (result.status, result.stderr, len(result.records)) == (0, "", 1)
+
+
+def test_rules_of_earlier_edits_do_not_stay_and_lazy_modules_are_left_alone(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
+    program.write("work.py", "def job():\n    pass\n")
+    program.write("idle.py", "def job():\n    pass\n")
+    # A lazy module that is never loaded: what rules mean in it has to wait.
+    result = program.run(
+        "-c",
+        "import gc, importlib.util, sys\n"
+        "from autoinst.hook import edits, finder\n"
+        "import work\n"
+        "edits.SETTLED_NS = finder.LOOK_INTERVAL = -(10**18)\n"
+        "spec = importlib.util.find_spec('idle')\n"
+        "spec.loader = importlib.util.LazyLoader(spec.loader)\n"
+        "sys.modules['idle'] = module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "found = next(each for each in sys.meta_path if type(each) is finder.Finder)\n"
+        "def edit(number):\n"
+        "    first = f'{{function: work.job, name: perform_job.n{number}}}'\n"
+        "    rules = f'version: 1\\njobs: [{first}, {{function: idle.job}}]\\n'\n"
+        "    open('rules.yaml', 'w').write(rules)\n"
+        "    found.look(0)\n"
+        "    work.job()\n"
+        "    gc.collect()\n"
+        "    return len([each for each in gc.get_objects() if type(each).__name__ == 'Rule'])\n"
+        "found.look(0)\n"
+        "counts = [edit(number) for number in range(12)]\n"
+        "print(counts[-1] - counts[4], found.rules.digest != '', type(module).__name__)\n"
+        "module.job\n"  # now it is loaded
+        "found.look(0)\n"
+        "module.job()\n",
+        AUTOINST_PACKS="none",
+    )
+    assert (result.status, result.stderr, result.stdout) == (0, "", "0 True _LazyModule\n")
+    names = [*(f"perform_job.n{number}" for number in range(12)), "perform_job.python"]
+    assert [record["name"] for record in result.records] == names
+
+
+def test_a_modules_own_getattr_is_not_asked(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}, {function: made.job}]\n")
+    program.write("work.py", "def job():\n    pass\n")
+    result = program.run(
+        "-c",
+        "import sys, types\n"
+        "made = types.ModuleType('made')\n"
+        "del made.__spec__\n"
+        "exec('def __getattr__(name): raise RuntimeError(name)\\ndef job(): pass', vars(made))\n"
+        "sys.modules['made'] = made\n"
+        "import work\n"
+        "work.job()\n"
+        "made.job()\n",
+        AUTOINST_PACKS="none",
+    )
+    assert (result.status, result.stderr, len(result.records)) == (0, "", 2)

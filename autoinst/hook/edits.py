@@ -132,7 +132,9 @@ class Edits:
         self._looks_left = MORE_LOOKS + 1
         self._done.clear()
         # What an exception from outside leaves undone is done at the next look.
-        self._added += take_over(finder.registry_if_any, before, rules)
+        waiting = {content(rule) for rule in self._added}
+        added = set(take_over(finder.registry_if_any, before, rules))
+        self._added = [rule for rule in rules.rules if rule in added or content(rule) in waiting]
         self._apply_again()
 
     def _apply_again(self) -> None:
@@ -187,7 +189,7 @@ class Edits:
             module = sys.modules.get(name)
             if id(module) in self._done or is_own(name) or not issubclass(type(module), ModuleType):
                 continue
-            if type(module).__name__ == "_LazyModule" or is_on_its_way(name):
+            if is_on_its_way(name):
                 waits = True
                 continue
             self._done.add(id(module))

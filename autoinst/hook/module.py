@@ -6,6 +6,7 @@ from autoinst.hook import carry, live
 from autoinst.hook.calls import CALLS
 from autoinst.hook.decorators import Decorators
 from autoinst.hook.mechanism import instrument
+from autoinst.hook.registry import LAZY
 from autoinst.hook.rewrite import functions
 from autoinst.hook.shared import Shared
 from autoinst.hook.trampoline import trim
@@ -47,7 +48,9 @@ def prepare(registry: Registry, spec: ModuleSpec, name: str, main: str | None = 
 def patch_loaded(registry: Registry, name: str, module: ModuleType) -> None:
     """Give the functions of a module that is loaded already their probes."""
     try:
-        file = getattr(module, "__file__", None)
+        if type(module).__name__ == LAZY:
+            return
+        file = module_names(name).get("__file__")  # an attribute may be of the program's own making
         candidates = registry.candidates(name, package_folder(name, file if isinstance(file, str) else None))
         live.patch_missing(registry, candidates, module, name, shown=None)
         registry.announce()

@@ -32,6 +32,7 @@ MAX_PLACES = 20  # functions named in a rule's status
 MAX_DETAIL = 120
 MAX_DEAD_SITES = 1_000
 NEVER = sys.maxsize
+LAZY = "_LazyModule"  # importlib's: reading an attribute of one loads it
 
 
 class RuleState:
@@ -298,8 +299,10 @@ def acting(states: list[RuleState], names: tuple[tuple[str, str], ...]) -> list[
 
 
 def is_on_its_way(name: str) -> bool:
-    """Return whether the module of that name is still being imported."""
-    return bool(getattr(module_names(name).get("__spec__"), "_initializing", False))
+    """Return whether the module of that name is still being imported, or is a lazy one that nobody has used yet."""
+    return type(sys.modules.get(name)).__name__ == LAZY or bool(
+        getattr(module_names(name).get("__spec__"), "_initializing", False)
+    )
 
 
 def _nothing_to_see(_now: int) -> bool:
