@@ -14,6 +14,7 @@ from autoinst.store.sqlite import Store
 from tests import webdata
 from tests.between import Between
 from tests.clickhouses import Chdb, Debian, read, ship
+from tests.exported import job
 from tests.webdata import HOUR, MINUTE
 
 pytestmark = [pytest.mark.once, pytest.mark.service]
@@ -100,3 +101,27 @@ def test_a_day_that_takes_long_to_add_up_is_waited_for(server, tmp_path, monkeyp
         client.close()
     with read(address) as clickhouse:
         assert charts(clickhouse) == expected
+
+
+def test_a_clock_that_began_in_1970_costs_a_day_more_and_not_decades(server, tmp_path, monkeypatch):
+    address = server.make()
+    path = str(tmp_path / "store.sqlite3")
+    with Store(path) as store, store.transaction():
+        store.insert([job(1), job(2)])
+        early = job(3)
+        early.started_ns = 5 * MINUTE
+        store.insert([early])
+    ship_version_1(path, address, monkeypatch)
+    client = Client(address)
+    asked = []
+
+    def post(body, *more):
+        asked.append(body)
+        return Client._post(client, body, *more)
+
+    monkeypatch.setattr(client, "_post", post)
+    schema.prepare(client, NOW)
+    client.close()
+    assert len([body for body in asked if b"INSERT INTO overall SELECT" in body]) <= 3
+    with read(address) as clickhouse:
+        assert sum(cell.jobs for cell in clickhouse.series(0, 2**62, step_ns=HOUR).values()) == 3

@@ -153,14 +153,14 @@ def prepare(client: Client, now_ns: int) -> None:
 
 def _fill(client: Client) -> None:
     """Make `overall` of `total`, a day at a time."""
-    span = client.rows("SELECT count() AS number, min(at) AS first, max(at) AS last FROM total")[0]
+    # Only those that have jobs: the clock of a machine that has just begun may have said 1970.
+    days = client.rows(f"SELECT DISTINCT intDiv(at, {DAY_SECONDS}) AS day FROM total ORDER BY day")
     added = ", ".join(
         f"{'max(t.longest)' if name == 'longest' else f'sum(t.{name})'} AS {name}"
         for name in (*_SUMS, "queue_total", "left_out")
     )
-    days = range(span["first"] // DAY_SECONDS, span["last"] // DAY_SECONDS + 1) if span["number"] else ()
-    for day in days:
-        first = day * DAY_SECONDS
+    for row in days:
+        first = row["day"] * DAY_SECONDS
         statement = _FILL.format(sums=", ".join(_SUMS), added=added, first=first, end=first + DAY_SECONDS)
         client.run(statement, FILL_SECONDS)
 
