@@ -31,7 +31,17 @@ pytestmark = pytest.mark.once
 
 ENDLESS = frozenset({"/live"})
 SIMPLE = ["", "0", "-1", "*", "%", "\0", "'--", "\x1b[31m", "\u202e", "\ud800", "9" * 400, "1e999", webdata.EVIL]
-TIMES = ["0001-01-01", "9999-12-31T23:59:59", "1970-01-01", "2262-04-12", "24h", "99999999999w", "2026-13-40", "nan"]
+TIMES = [
+    "0000-01-01",
+    "0001-01-01",
+    "9999-12-31T23:59:59",
+    "1970-01-01",
+    "2262-04-12",
+    "24h",
+    "99999999999w",
+    "2026-13-40",
+    "nan",
+]
 KNOWN = ["impact", "all", "open", "30d", "15m", "shop.mail.InvoiceMailer#perform", "9b07e31", "1790000000000000000.3"]
 KEYS = [*sorted(WORDS), "tag.tenant", "args.0", "kwargs.order", "x", "-status"]
 
