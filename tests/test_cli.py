@@ -371,7 +371,6 @@ def test_path(capsys: pytest.CaptureFixture[str]) -> None:
         ["jobs", "--limit", "x"],
         ["jobs", "--status", "fine"],
         ["show"],
-        ["check"],
         ["jobs", "x"],
     ],
 )
@@ -436,3 +435,19 @@ def test_a_word_that_is_not_known_is_answered_with_the_one_that_was_meant(
     assert status == 2
     prefix = f"{start}: " if said.startswith("there") else f"{start}: unrecognized arguments: "
     assert capsys.readouterr().err.splitlines()[-1] == prefix + said
+
+
+def test_check_without_a_file_is_of_the_rules_in_force_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUTOINST_RULES", raising=False)
+    assert cli.main(["check"]) == 2
+    assert "`autoinst init`" in capsys.readouterr().err
+    (tmp_path / "autoinst.yaml").write_text("version: 1\njobs:\n  - {function: json.dump}\n")
+    assert cli.main(["check"]) == 0
+    assert "nothing wrong in autoinst.yaml" in capsys.readouterr().err
+    (tmp_path / "other.yaml").write_text("version: 1\njosb: []\n")
+    monkeypatch.setenv("AUTOINST_RULES", "other.yaml")
+    assert cli.main(["check"]) == 1
+    assert "other.yaml:2:1" in capsys.readouterr().out

@@ -71,6 +71,7 @@ Nothing of the program is imported. Likely jobs become rules, doubtful ones comm
 
 CHECK = """\
 examples:
+  autoinst check
   autoinst check rules.yaml
   autoinst check rules.d/ --json
 

@@ -170,7 +170,8 @@ def add_init(commands: Any) -> None:
 def add_check(commands: Any) -> None:
     """Add `check`."""
     parser = add(commands, "check", "check rules files and say all that is wrong, with its place", epilogs.CHECK)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="rules file, or a folder of them")
+    where = "rules file, or a folder of them (default: autoinst.yaml here) [env: AUTOINST_RULES]"
+    parser.add_argument("files", nargs="*", metavar="FILE", help=where)
     parser.add_argument(
         "--path", action="append", metavar="DIR", help="where the program's modules are (default: here, and with FILE)"
     )
