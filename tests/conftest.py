@@ -6,6 +6,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from autoinst.config import make_private
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
     from tests.web_pages import Ui
 
+
+# No test depends on how busy the machine is.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 LONG = ("kill", "transparency")  # markers of tests that run only where `-m` names them
 

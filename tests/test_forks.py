@@ -381,8 +381,9 @@ def test_a_child_forgets_what_other_threads_were_preparing(program: Program) -> 
     program.write(
         "worker.py",
         """
-        import os, sys, threading
+        import os, sys, threading, warnings
 
+        warnings.simplefilter("ignore")  # 3.12 warns of a fork beside threads
         finder = sys.meta_path[0]
         go_on = threading.Event()
         other = threading.Thread(target=go_on.wait)

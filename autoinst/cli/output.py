@@ -45,7 +45,8 @@ class Output:
         self.stream = stream or sys.stdout
         terminal = self.stream.isatty()
         self.color = is_steerable(self.stream) and not os.environ.get("NO_COLOR") if color is None else color
-        self.width = shutil.get_terminal_size((100, 24)).columns if terminal else None
+        # A terminal may not know its size; 3.10 then says 0.
+        self.width = (shutil.get_terminal_size((100, 24)).columns or 100) if terminal else None
         self.unicode = _encodes(self.stream, "✓█▏…")
 
     def line(self, text: str = "") -> None:
