@@ -108,7 +108,8 @@ class Agent:
         quiet_since = time.monotonic()
         while True:
             last = self.stopping  # a signal from now on has another look follow
-            known, began_ns = self._arenas(), time.time_ns()
+            quiet = self.idle_seconds is not None and time.monotonic() - quiet_since >= self.idle_seconds
+            known, began_ns = self._arenas() if quiet else None, time.time_ns()
             counts = self._round()
             self._exporting.tend(new_jobs=counts is not None and bool(counts.stored or counts.replaced))
             if last:
@@ -123,7 +124,7 @@ class Agent:
             now = time.monotonic()
             if counts is not None and (interval == SHORTEST or self._in_use(began_ns)):
                 quiet_since = now
-            elif self.idle_seconds is not None and now - quiet_since >= self.idle_seconds and self._may_end(known):
+            elif known is not None and self._may_end(known):
                 self.journal.info("ended: nothing to do for %g s", self.idle_seconds)
                 return
             self._sleep(interval)
