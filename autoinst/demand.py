@@ -14,7 +14,7 @@ import sys
 import time
 
 from autoinst import config as configuration
-from autoinst.leader import leader
+from autoinst.leader import SAFE, leader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,19 +35,18 @@ REFUSED = "the program's audit hook lets no process be started"
 UNTOLD = "the kernel does not tell of signals in /proc/self/status"
 LAST_LINE = 300  # bytes of the log's end that its last line is in
 SIGNALS = (b"SigCgt", b"SigBlk", b"SigIgn")
-_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW
 
 _refused = False  # for good, and in forked children
 
 
 def ask(config: Config, environ: Mapping[str, str]) -> None:
-    """Start an agent for the home of `config`, unless one leads or is being started, or the program might notice.
+    """Start the agent that is wanted for the home of `config`, unless one leads or begins, or the program might notice.
 
     Some 20 us where one leads, 20 ms and more where it is started: two Pythons begin one after the other. Raises
     OSError without descriptors, ValueError in another interpreter than the main one.
     """
     global _refused
-    if _refused or sys.platform != "linux" or config.agent in configuration.OFF_WORDS:
+    if _refused or sys.platform != "linux":
         return
     found = leader(config.home)
     if found is not None and found.is_agent:
@@ -64,7 +63,7 @@ def ask(config: Config, environ: Mapping[str, str]) -> None:
 
 def is_due(home: str) -> bool:
     """Return whether nobody else is starting an agent; the caller is from now on. Raises OSError."""
-    fd = os.open(os.path.join(home, START_NAME), os.O_RDWR | os.O_CREAT | _SAFE, 0o600)
+    fd = os.open(os.path.join(home, START_NAME), os.O_RDWR | os.O_CREAT | SAFE, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         found = os.fstat(fd)
@@ -90,7 +89,7 @@ def has_started(home: str) -> None:
 def note(home: str, reason: str) -> None:
     """Leave in the agent's log, for `doctor`, why none was started, if it does not end with that. Raises OSError."""
     line = f"{NOT_STARTED}: {reason}\n".encode()
-    fd = os.open(os.path.join(home, LOG_NAME), os.O_RDWR | os.O_CREAT | os.O_APPEND | _SAFE, 0o600)
+    fd = os.open(os.path.join(home, LOG_NAME), os.O_RDWR | os.O_CREAT | os.O_APPEND | SAFE, 0o600)
     try:
         configuration.share_file(fd, home)
         end = os.fstat(fd).st_size
@@ -215,15 +214,16 @@ def _answer(line: list[str], environ: Mapping[str, str]) -> bytes:
                 pause.acquire(timeout=PAUSE)
         else:
             posix.kill(child, _signal.SIGKILL)
-        _wait_gone(child)
+        wait_gone(child)
         if answer.isdigit():
-            _wait_gone(int(answer))
+            wait_gone(int(answer))
         return answer
     finally:
         posix.close(reading)
 
 
-def _wait_gone(pid: int) -> None:
+def wait_gone(pid: int) -> None:
+    """Wait until a child has ended, which the kernel may have reaped; raises OSError."""
     import posix
 
     try:

@@ -10,7 +10,7 @@ import os
 
 from autoinst import config as configuration
 from autoinst.agent import runs
-from autoinst.demand import ANSWER_FD, ORPHANS, command, environment, is_due, note
+from autoinst.demand import ANSWER_FD, ORPHANS, command, environment, is_due, note, wait_gone
 from autoinst.errors import HomeError
 from autoinst.leader import leader
 
@@ -63,9 +63,9 @@ def daemonize(environ: Mapping[str, str]) -> bool:
         os.close(writing)
         writing = -1
         answer = os.read(reading, 64)  # nothing: the pipe was closed by exec
-        _wait_gone(child)
+        wait_gone(child)
         if answer.isdigit():
-            _wait_gone(int(answer))
+            wait_gone(int(answer))
         return not answer
     finally:
         os.close(reading)
@@ -78,13 +78,6 @@ def apart(caller: int) -> NoReturn:
     """Start the agent with this process's environment and end, as the child of `caller` that ANSWER_FD tells of it."""
     os.set_inheritable(ANSWER_FD, False)
     _intermediate(caller, ANSWER_FD, os.environ)
-
-
-def _wait_gone(pid: int) -> None:
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:  # it is gone, since SIGCHLD is ignored
-        return
 
 
 def _intermediate(caller: int, answer: int, environ: Mapping[str, str]) -> NoReturn:

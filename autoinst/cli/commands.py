@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from autoinst.cli.options import COMMANDS, make_parser, subcommands
 from autoinst.cli.output import message
+from autoinst.cli.run import did_you_mean
 from autoinst.errors import AutoinstError, UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ def main(arguments: list[str]) -> int:
     """Run a subcommand and return the exit status."""
     parser = make_parser()
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        near = difflib.get_close_matches(arguments[0], COMMANDS, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(arguments[0], list(COMMANDS), 1)
         message(f"there is no command {arguments[0]!r}{hint}; `autoinst --help` lists them")
         return 2
     options, unknown = parser.parse_known_args(arguments)
@@ -59,5 +58,4 @@ def _hint(unknown: list[str], parser: argparse.ArgumentParser) -> str:
     """Return which option of `parser` was probably meant by the first of `unknown` that looks like one."""
     given = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
     known = [word for action in parser._actions for word in action.option_strings]  # noqa: SLF001 - argparse tells in no other way
-    near = difflib.get_close_matches(given, known, 1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return did_you_mean(given, known, 1)

@@ -19,7 +19,7 @@ from autoinst.config import from_environ
 from autoinst.errors import AutoinstError, UsageError
 from autoinst.store.clickhouse.address import chosen
 from autoinst.store.incoming import NotAJobError, parse
-from autoinst.store.insert import Inserted
+from autoinst.store.insert import Inserted, total
 from autoinst.store.sqlite import Store
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Importer:
         batch.reverse()
         with self._store.transaction():
             found = self._store.import_(batch)
-        self.outcome.inserted = Inserted(*(a + b for a, b in zip(self.outcome.inserted, found, strict=True)))
+        self.outcome.inserted = total((self.outcome.inserted, found))
 
 
 def lines(stack: ExitStack, raw: Any) -> Iterator[bytes]:

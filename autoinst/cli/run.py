@@ -318,11 +318,11 @@ def replace_process(program: str, argv: list[str], environment: dict[str, str]) 
         raise RunError(CANNOT_EXECUTE, f"{program}: {error.strerror}") from None
 
 
-def did_you_mean(name: str, known: list[str]) -> str:
-    """Return a hint that names the nearest of `known`, or an empty text."""
+def did_you_mean(name: str, known: list[str], most: int = 3) -> str:
+    """Return a hint that names the nearest of `known`, at most so many, or an empty text."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, 3, 0.6)
+    near = difflib.get_close_matches(name, known, most)
     return f" (did you mean {', '.join(near)}?)" if near else ""
 
 

@@ -6,7 +6,7 @@ from autoinst.hook import carry, live
 from autoinst.hook.calls import CALLS
 from autoinst.hook.decorators import Decorators
 from autoinst.hook.mechanism import instrument
-from autoinst.hook.registry import LAZY
+from autoinst.hook.registry import is_lazy
 from autoinst.hook.rewrite import functions
 from autoinst.hook.shared import Shared
 from autoinst.hook.trampoline import trim
@@ -48,7 +48,7 @@ def prepare(registry: Registry, spec: ModuleSpec, name: str, main: str | None = 
 def patch_loaded(registry: Registry, name: str, module: ModuleType) -> None:
     """Give the functions of a module that is loaded already their probes."""
     try:
-        if type(module).__name__ == LAZY:
+        if is_lazy(module):
             return
         file = module_names(name).get("__file__")  # an attribute may be of the program's own making
         candidates = registry.candidates(name, package_folder(name, file if isinstance(file, str) else None))

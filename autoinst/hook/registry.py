@@ -32,7 +32,6 @@ MAX_PLACES = 20  # functions named in a rule's status
 MAX_DETAIL = 120
 MAX_DEAD_SITES = 1_000
 NEVER = sys.maxsize
-LAZY = "_LazyModule"  # importlib's: reading an attribute of one loads it
 
 
 class RuleState:
@@ -300,9 +299,12 @@ def acting(states: list[RuleState], names: tuple[tuple[str, str], ...]) -> list[
 
 def is_on_its_way(name: str) -> bool:
     """Return whether the module of that name is still being imported, or is a lazy one that nobody has used yet."""
-    return type(sys.modules.get(name)).__name__ == LAZY or bool(
-        getattr(module_names(name).get("__spec__"), "_initializing", False)
-    )
+    return is_lazy(sys.modules.get(name)) or bool(getattr(module_names(name).get("__spec__"), "_initializing", False))
+
+
+def is_lazy(module: object) -> bool:
+    """Return whether a module is one of importlib's that reading any attribute of loads."""
+    return type(module).__name__ == "_LazyModule"
 
 
 def _nothing_to_see(_now: int) -> bool:

@@ -6,7 +6,6 @@ import os
 import sys
 
 from autoinst import config as configuration
-from autoinst.config import OFF_WORDS
 from autoinst.spool.writer import Spool
 from autoinst.trace import faults
 from autoinst.trace.sanitize import FILTERED, Sanitizer
@@ -78,7 +77,11 @@ class Recorder:
 
         Called once there is an arena, by which an agent that leads sees that this process lives.
         """
-        if not self._expects_jobs and configuration.remembered() is not None and self.config.agent not in OFF_WORDS:
+        if (
+            not self._expects_jobs
+            and configuration.remembered() is not None
+            and self.config.agent not in configuration.OFF_WORDS
+        ):
             self._expects_jobs = True
             self._grown()
 

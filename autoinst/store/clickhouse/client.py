@@ -25,6 +25,7 @@ SECONDS = 30.0  # for a request in all, where nobody set a limit
 SLOWEST = 20_000  # bytes a second: what is inserted gets the time that takes beside
 MAX_ANSWER = 256 * 1024 * 1024  # bytes of one answer
 OK, REDIRECTIONS, TOO_LARGE, TOO_MANY, SERVER_ERROR = 200, range(300, 400), 413, 429, 500
+ANOTHERS = posting.Response(OK, {}, b"")  # what is not ClickHouse's own, such as a proxy's page
 TOLD = 400  # characters of the server's own words
 # Error codes of ClickHouse, src/Common/ErrorCodes.cpp.
 UNKNOWN_TABLE, UNKNOWN_DATABASE, TIMEOUT_EXCEEDED, READONLY = 60, 81, 159, 164
@@ -124,7 +125,7 @@ class Client:
         try:
             return [json.loads(line) for line in body.splitlines() if line]
         except ValueError:
-            raise self._refused(posting.Response(OK, {}, b"")) from None
+            raise self._refused(ANOTHERS) from None
 
     def one(self, sql: str) -> Any:
         """Return the first column of the first row, None where there is no row."""
@@ -148,9 +149,7 @@ class Client:
                 settings["insert_deduplication_token"] = token
         seconds = self._left(len(body) / SLOWEST)
         if self._post(body, settings, seconds, {"Content-Encoding": "gzip"}).strip():
-            raise self._refused(
-                posting.Response(OK, {}, b"")
-            )  # a server that has the rows says nothing: this is a page
+            raise self._refused(ANOTHERS)  # a server that has the rows says nothing
         return len(body)
 
     def _left(self, more: float = 0.0) -> float:
