@@ -12,6 +12,7 @@ import pytest
 from autoinst.config import make_private
 from autoinst.store.sqlite import Store
 from tests import webdata
+from tests.agents import Agents
 from tests.launching import make_programs
 from tests.web_pages import serving
 
@@ -42,6 +43,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Return a home that is not there yet."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def agents(home: Path) -> Iterator[Agents]:
+    """Return the agents of that home, ended with the test."""
+    found = Agents(home)
+    yield found
+    found.end()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
+    from autoinst.export.pump import Pump
+
 JSON = {"Content-Type": "application/json"}
 Behaviour = Callable[["Handler"], object]
 
@@ -243,6 +245,15 @@ def wait_for(what: Callable[[], object], seconds: float = 30.0) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.01)
+
+
+def pauses(pump: Pump, now: list[float]) -> list[float]:
+    """Return how long a pump waits between attempts until one succeeds, by a clock that reads `now[0]`."""
+    found = []
+    while (turn := pump.turn(all_now=True)).troubled:
+        found.append(turn.wait)
+        now[0] += turn.wait
+    return found
 
 
 def repeated(behaviour: Behaviour, times: int) -> list[Behaviour]:

@@ -37,11 +37,6 @@ jobs:
 """
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
 def autoinst(home, *arguments, **variables):
     return subprocess.run(
         [AUTOINST, *arguments],

@@ -21,7 +21,7 @@ from autoinst.store.clickhouse.client import Client
 from autoinst.store.query import JobFilter
 from autoinst.store.reader import OutdatedStoreError
 from autoinst.store.sqlite import Store
-from tests.agents import Agents, eventually
+from tests.agents import eventually
 from tests.between import Between
 from tests.clickhouses import PASSWORD, Debian, read, ship
 from tests.exported import job
@@ -41,18 +41,6 @@ FORM = "clickhouse://user:password@host:8123/database"
 def server():
     with Debian() as server:
         yield server
-
-
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def agents(home):
-    found = Agents(home)
-    yield found
-    found.end()
 
 
 def fill(home, records):

@@ -21,7 +21,7 @@ from tests.between import Between
 from tests.clickhouses import PASSWORD, USER, Debian, read, ship
 from tests.exported import job
 from tests.harness import Program
-from tests.hostile import Receiver, status
+from tests.hostile import Receiver, pauses, status
 from tests.servers import free_port
 from tests.test_export_pump import MISDEEDS, run_dry
 from tests.test_export_receivers import fill
@@ -39,11 +39,6 @@ INSERTS = {"jobs": "INSERT+INTO+job", "totals": "INSERT+INTO+total"}
 def server():
     with Debian() as server:
         yield server
-
-
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
 
 
 def through(port, database, scheme="clickhouse"):
@@ -121,11 +116,7 @@ def test_a_server_that_is_down_for_minutes_is_asked_ever_more_seldom(server, hom
         circuit = Circuit(clock=lambda: now[0], chance=lambda: 1.0)
         pump = pump_to(kind, through(proxy.port, address.database), home, circuit)
         proxy.chance = lambda: status(503) if now[0] < 1600 else None
-        pauses = []
-        while (turn := pump.turn(all_now=True)).troubled:
-            pauses.append(turn.wait)
-            now[0] += turn.wait
-        assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 64, 128, 256, 300])
+        assert pauses(pump, now) == pytest.approx([1, 2, 4, 8, 16, 32, 64, 128, 256, 300])
         run_dry(pump)
         pump.close()
     ship(str(home / "store.sqlite3"), address)

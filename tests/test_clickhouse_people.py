@@ -42,11 +42,6 @@ def server():
         yield server
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
 def failed(number: int, uid: bytes = b"12345678") -> Record:
     record = Record(record_id(uid, number), "error", time.time_ns(), action="a#b", duration_ns=1000)
     record.exception = ExceptionInfo("builtins.ValueError", "x", FRAMES)

@@ -16,7 +16,7 @@ from autoinst.config import make_private
 from autoinst.demand import command
 from autoinst.store.sqlite import Store
 from tests import hostile
-from tests.agents import Agents, eventually
+from tests.agents import eventually
 from tests.exported import job
 from tests.exporters import FEEDS, arrived, failing, variables
 from tests.harness import Program
@@ -30,18 +30,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.once
 
 KILLS = 200  # `make kill`; a few in the normal run
-
-
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def agents(home):
-    found = Agents(home)
-    yield found
-    found.end()
 
 
 @pytest.fixture

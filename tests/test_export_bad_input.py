@@ -14,7 +14,6 @@ from autoinst.store.query import JobFilter
 from autoinst.store.schema import VERSION
 from autoinst.store.sqlite import Store
 from tests import hostile
-from tests.agents import Agents
 from tests.clickhouses import QUIET, Debian, read, ship
 from tests.exported import job
 from tests.exporters import variables
@@ -27,18 +26,6 @@ pytestmark = pytest.mark.once
 SCHEME = "must be an address that begins with http:// or https://"
 MEANT = "http://collector:4318"
 FORM = "clickhouse://user:password@host:8123/database"
-
-
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def agents(home):
-    found = Agents(home)
-    yield found
-    found.end()
 
 
 def line_of(agent, told):

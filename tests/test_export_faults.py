@@ -17,7 +17,7 @@ from autoinst.store.schema import VERSION
 from autoinst.store.sqlite import Store
 from tests import hostile
 from tests.exporters import FEEDS, METRICS, arrived, begin, check_all_arrived, failing, feed_of
-from tests.hostile import Receiver, status
+from tests.hostile import Receiver, pauses, status
 from tests.servers import free_port
 from tests.test_export_pump import MISDEEDS, run_dry
 from tests.test_export_receivers import fill
@@ -29,11 +29,6 @@ EVERY = [*OTHERS, *METRICS]
 JOBS = 30
 JOURNAL = logging.getLogger("autoinst.tests.faults")
 ONLY_OTLP = ("no OTLP at all",)
-
-
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
 
 
 def pump_to(name, url, home, **told):
@@ -81,11 +76,7 @@ def test_a_receiver_that_is_down_for_minutes_is_asked_ever_more_seldom(home, nam
         pump.circuit = Circuit(clock=lambda: now[0], chance=lambda: 1.0)
         records = filled(home, pump)
         receiver.chance = lambda: status(503) if now[0] < 1600 else None
-        pauses = []
-        while (turn := pump.turn(all_now=True)).troubled:
-            pauses.append(turn.wait)
-            now[0] += turn.wait
-        assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 64, 128, 256, 300])
+        assert pauses(pump, now) == pytest.approx([1, 2, 4, 8, 16, 32, 64, 128, 256, 300])
         run_dry(pump)
         pump.close()
         assert receiver.requests < 30

@@ -51,11 +51,6 @@ class Rotel(Server):
         return True
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
 def fill(home, records):
     make_private(str(home))
     with Store(str(home / "store.sqlite3")) as store, store.transaction():

@@ -24,7 +24,7 @@ from autoinst.export.settings import choose
 from autoinst.rules.figures import listen
 from autoinst.store.retention import Limits
 from autoinst.store.sqlite import Store
-from tests.agents import Agents, eventually
+from tests.agents import eventually
 from tests.exported import START_NS, job, rich
 from tests.launching import AUTOINST, environment
 from tests.libraries import python_of
@@ -82,18 +82,6 @@ class PrometheusServer(Server):
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urlencode({'query': query, **more})}"
         with OPENER.open(url, timeout=30) as response:
             return json.load(response)["data"]
-
-
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def agents(home):
-    found = Agents(home)
-    yield found
-    found.end()
 
 
 def variables(port):

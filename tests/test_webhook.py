@@ -236,11 +236,6 @@ def once(home, url, rules="version: 1\n", **more):
     return subprocess.run(line, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
 def posted(receiver) -> list[dict[str, Any]]:
     return [body for _, body in receiver.bodies.items()]
 
