@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 import sqlite3
 import subprocess
 import time
@@ -22,6 +21,9 @@ from tests.launching import AUTOINST, environment
 from tests.web_pages import PAGES, Text, serving
 
 pytestmark = pytest.mark.once
+
+# What webdata.EVIL becomes where a template evaluates it; long, as a time of day holds any number of two digits.
+EVALUATED = str(7919 * 7907)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_hostile_text_is_only_text(evil):
         assert "img" not in page.tags, path
         assert "onerror" not in page.attributes, path
         assert not [link for link in page.links if link.startswith(("javascript:", "//", "http"))], path
-        assert "49" not in re.findall(r"\$\{7\*7\}|\{\{7\*7\}\}|\b49\b", answer.text), path
+        assert EVALUATED not in answer.text, path
         shown += "alert(1)" in page.text
     assert shown > len(pages) / 2
 

@@ -38,7 +38,7 @@ ERRORS: dict[str, list[tuple[str, str, str]]] = {
     "shop.search.reindex_document": [("builtins.KeyError", "'title'", "document")],
     "shop.media.VideoThumbnail#perform": [("builtins.MemoryError", "", "encode")],
 }
-EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>${7*7}{{7*7}}\u202e\x00\x1b[31m"
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>${7919*7907}{{7919*7907}}\u202e\x00\x1b[31m"
 LONG = "Endless" * 1_500  # more than 10,000 characters without a place to break them
 REVISIONS = (("4f2c1aa", 30), ("9b07e31", 7))  # and how many hours ago each started
 
