@@ -1,4 +1,4 @@
-"""Writes the table of docs/libraries.md from the rows that the job libraries' tests declare, and their locks.
+"""Writes the tables of docs/libraries.md from the rows that the job libraries' tests declare, and their locks.
 
 `python scripts/libraries_table.py` writes it, `--check` only tells (exit status 1) whether it is out of date.
 """
@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from autoinst.rules.load import load_files  # noqa: E402 - found by the line above
+from tests.test_clock_skew import NEWEST as SKEWED  # noqa: E402
 from tests.test_oldest import CASES  # noqa: E402
 from tests.test_oldest import ENVIRONMENT as OLDEST  # noqa: E402
-from tests.tested import COLUMNS  # noqa: E402
+from tests.tested import COLUMNS, KINDS  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.tested import Library
@@ -70,20 +71,32 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
 
 
+def marks(library: Library) -> list[str]:
+    """Return for each of KINDS whether a test runs such a job, or the library has no such thing."""
+    ran = library.kinds() | ({"clock skew"} if library.pack in SKEWED else set())
+    return ["✓" if kind in ran else "none" if kind in library.lacks else "-" for kind in KINDS]
+
+
+def rows(heads: tuple[str, ...], cells: list[list[str]]) -> list[str]:
+    """Return the lines of a table in Markdown."""
+    line, *others = [f"| {' | '.join(row)} |" for row in (heads, *cells)]
+    return [line, "|" + "---|" * len(heads), *others]
+
+
 def table() -> str:
-    """Return the table as Markdown."""
-    heads = ("Library", "Pack", "For versions", "Tested", *COLUMNS)
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    notes = []
+    """Return what stands between BEGIN and END: a table of fields, one of jobs, and notes."""
+    fields, jobs, notes = [], [], []
     for library in libraries():
         have = library.columns()
-        marks = ["✓" if column in have else "-" for column in COLUMNS]
         pack = f"`{library.pack}`" if library.pack else f"[rule below](#{anchor(library.rule)})"
         versions = f"`{requires(library)}`" if library.pack else requires(library)
-        cells = [library.name, pack, versions, tested(library), *marks]
-        lines.append(f"| {' | '.join(cells)} |")
+        recorded = ["✓" if column in have else "-" for column in COLUMNS]
+        fields.append([library.name, pack, versions, tested(library), *recorded])
+        jobs.append([library.name, *marks(library)])
         notes.append(f"- **{library.name}** runs in the tests with {library.runs}." + f" {library.missing}".rstrip())
-    return "\n".join([*lines, "", *notes])
+    first = rows(("Library", "Pack", "For versions", "Tested", *COLUMNS), fields)
+    second = rows(("Jobs that the tests run", *KINDS), jobs)
+    return "\n".join([*first, "", *second, "", *notes])
 
 
 def main(argv: list[str]) -> int:

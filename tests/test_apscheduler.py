@@ -160,8 +160,11 @@ LIBRARY = Library(
     "databases",
     "executors of threads, processes and asyncio",
     JOBS | ORDER | ASYNC | DIE,
+    delayed=("delayed",),
+    lacks=("retried", "clock skew", "trace"),
     missing=(
-        "The queue is the executor's name; runs are not counted. A job may run again and again, and its runs are no "
+        "The queue is the executor's name; runs are not counted. A job that failed runs again only when it is due "
+        "again, and the clock that says when is the one it runs by. A job may run again and again, and its runs are no "
         "part of the trace of what added it. Version 4 has no release yet."
     ),
 )

@@ -141,6 +141,8 @@ LIBRARY = Library(
     environment="queues",
     runs="Redis, jobs and cron jobs",
     expected=EXPECTED,
+    delayed=("later",),
+    lacks=("trace",),
     missing=(
         "arq's messages have no place for a trace. A retry at once keeps the time of the first run; where arq gives a "
         "job up by its timeout, the job shows as ignored, by the `CancelledError` it gets."

@@ -220,6 +220,7 @@ LIBRARY = Library(
     environment="celery",
     runs="Redis and RabbitMQ, the pools prefork, threads, solo, gevent and eventlet",
     expected=GENTLE | DEADLY,
+    delayed=("later",),
 )
 
 

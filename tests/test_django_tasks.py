@@ -237,5 +237,7 @@ LIBRARY = Library(
     "django6",
     "SQLite and PostgreSQL, the immediate backend and, by the pack `rq`, that of RQ",
     {task: [expected(task, task)] for task in (*ALL, "die")},
-    missing="These backends run a task once.",
+    delayed=("later",),
+    lacks=("retried", "trace"),
+    missing="These backends run a task once, also one that failed. A task has no place for a trace.",
 )

@@ -172,6 +172,7 @@ LIBRARY = Library(
     environment="queues",
     runs="Redis and RabbitMQ, threads and async actors",
     expected=EXPECTED | DEADLY,
+    delayed=("later",),
     missing="A run lasts until its message is acknowledged: where the broker has gone, until the process ends.",
 )
 

@@ -147,6 +147,8 @@ LIBRARY = Library(
     environment="queues",
     runs="Redis and SQLite, workers that are threads, processes and greenlets",
     expected=EXPECTED | DEADLY,
+    delayed=("later",),
+    lacks=("trace",),
     missing=(
         "Huey's messages have no place for the time a task was put on its queue, nor for a trace: the queue time is "
         "known where a task was due at some time, and counts from then. Attempts count from the `retries` of the task; "

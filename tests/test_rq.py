@@ -366,6 +366,7 @@ LIBRARY = Library(
     environment="test",
     runs="the forking, the spawning and the simple worker, and the scheduler",
     recorded=COLUMNS,
+    ran=("ok", "failing", "retried", "delayed", "killed", "trace"),
     missing="Once an exception is retried it is known that a run is not the first, but not which: RQ keeps no count.",
 )
 

@@ -116,6 +116,7 @@ LIBRARY = Library(
     environment="queues",
     runs="Redis, coroutines and plain functions",
     expected=EXPECTED | DEADLY,
+    delayed=("later",),
     missing="Where SAQ gives a job up by its timeout, the job shows as ignored, by the `CancelledError` it gets.",
 )
 

@@ -65,7 +65,13 @@ LIBRARY = Library(
     environment="queues",
     runs="a loop of the program's own",
     expected=EXPECTED,
-    missing="There is no queue, no id and no count of runs; a job waits from when it was due.",
+    delayed=("add",),
+    lacks=("retried", "clock skew", "trace"),
+    missing=(
+        "There is no queue, no id and no count of runs; a job waits from when it was due. One that failed runs again "
+        "only when it is due again, and the clock that says when is the one it runs by. Nothing puts a job on a queue, "
+        "so that no trace leads to it."
+    ),
 )
 
 

@@ -104,6 +104,7 @@ LIBRARY = Library(
     environment="events",
     runs="the SQS of a moto server and a consumer's loop",
     expected=EXPECTED,
+    delayed=("later",),
     missing=(
         "The pack hands the trace on and is on only where it is named, since not every message is a job: "
         "`packs: [default, sqs]`. A loop has no function for a job that a pack could know: see the "

@@ -111,6 +111,8 @@ LIBRARY = Library(
     environment="queues",
     runs="Redis, coroutines and plain functions",
     expected=EXPECTED | DEADLY,
+    delayed=("later",),
+    lacks=("trace",),
     missing=(
         "streaq's messages have no place for a trace. Where streaq gives a task up by its timeout, the run shows as "
         "ignored, by the `CancelledError` it gets."

@@ -150,6 +150,7 @@ LIBRARY = Library(
     environment="taskiq",
     runs="Redis, coroutines and plain functions, and the scheduler",
     expected=EXPECTED,
+    delayed=("later",),
 )
 
 

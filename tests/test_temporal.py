@@ -143,6 +143,7 @@ LIBRARY = Library(
     "frameworks",
     "the development server, activities in threads and coroutines",
     EXPECTED,
+    lacks=("trace",),
     missing=(
         "An activity has positional arguments only. Workflows are no jobs: they are run again from their history. A "
         "workflow's headers hold Temporal's own payloads, and its activities get none of them: no trace leads there."
