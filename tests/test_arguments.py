@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from autoinst.hook.arguments import ALL, secret_of
+from autoinst.hook.arguments import ALL, KNOWN, secret_of
 from autoinst.rules.safe import method_of, without_first
 from autoinst.trace.sanitize import FILTERED, Sanitizer
 from tests.harness import Program
@@ -272,3 +273,50 @@ def test_all_are_secret_of_a_partial_function_with_places_left_open() -> None:
 def test_of_what_tells_no_names_nothing_is_known(function: Any) -> None:
     found = secret_of(function, Sanitizer())
     assert found is None or (not callable(function) and found.rest == 0)
+
+
+def closure(inner: Any) -> Any:
+    """Return a function whose code is the same for each `inner`."""
+
+    @functools.wraps(inner)
+    def outer(*args: Any) -> Any:
+        return inner(*args)
+
+    return outer
+
+
+def test_functions_of_one_code_may_have_wrapped_different_ones() -> None:
+    sanitizer = Sanitizer()
+    for _ in range(2):
+        found = [secret_of(closure(inner), sanitizer) for inner in (plain, lambda token, a: 0, lambda a: 0)]
+        assert [secret and secret.places for secret in found] == [{1}, {0}, None]
+
+
+def test_another_list_of_names_counts_at_once() -> None:
+    def function(a: int, colour: int) -> None:
+        pass
+
+    for names, places in ((["colour"], {1}), (["a"], {0}), (["colour"], {1})):
+        found = secret_of(function, Sanitizer(names))
+        assert found is not None
+        assert found.places == places
+
+
+def test_what_is_known_of_a_function_goes_with_it() -> None:
+    sanitizer = Sanitizer()
+    gc.collect()
+    before = len(KNOWN)
+    functions = []
+    for number in range(50):
+        names: dict[str, Any] = {}
+        exec(f"def function(a, token_{number}):\n    return a\n", names)  # a code object of its own
+        functions.append(names["function"])
+        for given in range(100):
+            found = secret_of(functools.partial(functions[-1], *range(given)), sanitizer)
+            assert (found.places if found else None) == {0: {1}, 1: {0}}.get(given)
+        assert len(KNOWN[id(functions[-1].__code__)].secrets) == 3
+    assert len(KNOWN) == before + 50
+    functions.clear()
+    names.clear()
+    gc.collect()
+    assert len(KNOWN) == before

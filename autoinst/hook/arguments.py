@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from _weakref import ref as weak_reference  # as `weakref` has it, which costs an import
 
 from autoinst.hook.trampoline import ALL_ARGS, Parameters
 from autoinst.rules.safe import (
@@ -23,6 +24,7 @@ from autoinst.trace.sanitize import FILTERED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import CodeType
     from typing import Any
 
     from autoinst.hook.target import Target
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 ARGS, CALLABLE = "args", "args.callable"
 CLASS_METHOD = classmethod
-CALL, NEW = "__call__", "__new__"
+CALL, NEW, WRAPPED = "__call__", "__new__", "__wrapped__"
+MAX_KNOWN = 4096  # code objects of callables, of which most programs have some dozens
 
 
 class Secret:
@@ -56,6 +59,27 @@ class Secret:
 
 
 ALL = Secret(set(), 0)
+
+
+class Known(weak_reference["CodeType"]):
+    """What is secret of a living code object, for one list of secret names, by how many parameters have their value.
+
+    It is of the code alone: functions that share it, such as closures, may have wrapped different ones.
+    """
+
+    __slots__ = ("key", "sanitizer", "secrets")
+
+    key: int
+    sanitizer: Sanitizer
+    secrets: dict[int, Secret | None]
+
+
+KNOWN: dict[int, Known] = {}  # by the identity of the code object
+
+
+def _forget(known: Known, everything: dict[int, Known] = KNOWN) -> None:
+    """Forget a code object that is gone; also while the interpreter ends, when this module's names have gone."""
+    everything.pop(known.key, None)
 
 
 class Own:
@@ -133,6 +157,8 @@ def secret_of(function: Any, sanitizer: Sanitizer) -> Secret | None:
     What decorators with `__wrapped__` have wrapped counts too. All are secret of what is no callable, such as the name
     of a function that was not found; of C code none is known to be.
     """
+    if type(function) is FUNCTION and dict.get(function.__dict__, WRAPPED) is None:  # as most are
+        return _secret_of_code(function.__code__, 0, sanitizer)
     places: set[int] = set()
     rest: int | None = None
     # Each with the number of parameters at the front that have their value, such as `self`.
@@ -142,19 +168,35 @@ def secret_of(function: Any, sanitizer: Sanitizer) -> Secret | None:
             break
         function, given = left.pop()
         if type(function) is FUNCTION:
-            parameters = Parameters(function.__code__)
-            found = _secret(parameters.positional, parameters.var_positional, given, sanitizer)
+            found = _secret_of_code(function.__code__, given, sanitizer)
             if found is not None:
                 places |= found.places
                 if found.rest is not None:
                     rest = found.rest if rest is None else min(rest, found.rest)
-            left.append((attribute_or_none(function, "__wrapped__"), given))
+            left.append((dict.get(function.__dict__, WRAPPED), given))
         elif function is not None:
             inside = _inside(function, given)
             if inside is None:
                 return ALL
             left += inside
     return Secret(places, rest) if places or rest is not None else None
+
+
+def _secret_of_code(code: CodeType, given: int, sanitizer: Sanitizer) -> Secret | None:
+    """Return what `_secret` does of a code object's parameters, read once while it lives."""
+    key = id(code)
+    known = KNOWN.get(key)
+    if known is None or known.sanitizer is not sanitizer or known() is not code:
+        known = Known(code, _forget)
+        known.key, known.sanitizer, known.secrets = key, sanitizer, {}
+        if key in KNOWN or len(KNOWN) < MAX_KNOWN:
+            KNOWN[key] = known
+    secrets = known.secrets
+    given = min(given, code.co_argcount)  # beyond, all is the same
+    if given not in secrets:
+        parameters = Parameters(code)
+        secrets[given] = _secret(parameters.positional, parameters.var_positional, given, sanitizer)
+    return secrets[given]
 
 
 def _inside(function: Any, given: int) -> list[tuple[Any, int]] | None:
@@ -177,7 +219,7 @@ def _inside(function: Any, given: int) -> list[tuple[Any, int]] | None:
             for cls, name in ((kind, CALL), (function, NEW), (function, "__init__"))
             for each in _method(cls, name, given)
         ]
-    inner = attribute_or_none(function, "__wrapped__")  # of a cached function, say
+    inner = attribute_or_none(function, WRAPPED)  # of a cached function, say
     return [(inner, given)] if inner is not None else _method(kind, CALL, given)
 
 
