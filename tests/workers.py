@@ -5,12 +5,14 @@ Every job of such a test writes its id into runs.log when it begins, so that a t
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
@@ -85,7 +87,7 @@ class Worker:
         return done.stdout
 
     def start(self, *words: str) -> None:
-        """Start the worker."""
+        """Start the worker, in a process group of its own, which ends with these tests if not before."""
         with open(self.program.folder / "worker.log", "w") as log:
             self.process = subprocess.Popen(
                 self.command(words),
@@ -95,7 +97,17 @@ class Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
+                start_new_session=True,
             )
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        """Kill what is left of the worker: its main process, and others that it started."""
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        atexit.unregister(self.end)
 
     def wait_for(self, runs: Iterable[str]) -> None:
         """Wait until each of `runs` (ids, as often as they run) began, or the worker has ended."""
@@ -118,9 +130,7 @@ class Worker:
         try:
             status = self.process.wait(DEADLINE)
         finally:
-            if self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
+            self.end()
             self.output = (self.program.folder / "worker.log").read_text()
         assert Counter(self.runs()) == wanted, self.output
         return status
