@@ -51,7 +51,7 @@ def _start() -> Finder | None:
     configuration.remember(config, rules)
     if rules.problems:
         configuration.say(f"{_summary(rules.problems)}; see `autoinst check` and `autoinst doctor`")
-    if not rules.exact and not rules.has_globs and not config.rules:
+    if not rules.tops and not rules.anywhere and not config.rules:
         return None
     from autoinst.hook import finder as hook
     from autoinst.hook import main_program

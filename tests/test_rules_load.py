@@ -63,7 +63,7 @@ def test_the_rules_of_the_readme(tmp_path: Path) -> None:
     assert rules.wanted("shop") == (mailer, email)
     assert rules.wanted("__main__") == (cleanup,)
     assert rules.wanted("other") == ()
-    assert not rules.has_globs
+    assert not rules.anywhere
 
 
 def test_words_that_yaml_takes_for_booleans_and_numbers_are_names(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_rule_set_round_trips_through_marshal(tmp_path: Path) -> None:
     again = RuleSet.from_data(marshal.loads(marshal.dumps(rules.to_data(), 2)))
     assert again.to_data() == rules.to_data()
     assert [rule.where for rule in again.wanted("b.c")] == ["rules.yaml:2"]
-    for wrong in (None, (), (1, 2), (0, *rules.to_data()[1:]), (1, [], {}, [], (), {}, {}, ())):
+    for wrong in (None, (), (1, 2), (0, *rules.to_data()[1:]), (rules.to_data()[0], [], {}, [], (), {}, ())):
         with pytest.raises(ValueError):
             RuleSet.from_data(wrong)
 
@@ -280,6 +280,24 @@ def test_globs_are_found_by_head_and_thousands_of_rules_cost_nothing(tmp_path: P
     for i in range(MEMO_MAX + 10):
         rules.wanted(f"generated.m{i}")
     assert len(rules._memo) <= MEMO_MAX
+
+
+def test_of_thousands_of_rules_only_those_of_the_packages_asked_for_are_unpacked(tmp_path: Path) -> None:
+    lines = [f"  - {{module: shop.part{i}.*, functions: [f]}}" for i in range(3000)]
+    lines += [f"  - function: other{i}.jobs.send" for i in range(10)]
+    lines += ["  - {module: shop.**.last, functions: [f]}", "  - {module: shop.part*, functions: [f]}"]
+    rules = load(tmp_path, "version: 1\njobs:\n" + "\n".join(lines) + "\n")
+    assert rules.problems == []
+    assert rules.wanted("elsewhere.part7.x") == ()
+    assert not rules._indexes
+    assert [rule.index for rule in rules.wanted("other3.jobs")] == [3003]
+    assert set(rules._indexes) == {"other3"}
+    assert [rule.index for rule in rules.wanted("shop.part7.x")] == [7]
+    assert [rule.index for rule in rules.wanted("shop.part7.last")] == [7, 3010]
+    assert [rule.index for rule in rules.wanted("shop.part7")] == [3011]
+    assert [rule.index for rule in rules.wanted("shop.last")] == [3010]
+    assert rules.wanted("shop") == ()
+    assert set(rules._made) == {7, 3003, 3010, 3011}
 
 
 def test_packs_are_chosen_by_name() -> None:

@@ -34,8 +34,8 @@ class Finder:
         """Serve `rules`, recording as `config` says."""
         self.config = config
         self.rules = rules
-        self._exact = rules.exact
-        self._globs = rules.has_globs
+        self._tops = rules.tops
+        self._anywhere = bool(rules.anywhere)
         self._busy: set[tuple[int, str]] = set()
         self._preparing: set[int] = set()
         self._registry: Registry | None = None
@@ -73,8 +73,8 @@ class Finder:
     def adopt(self, rules: RuleSet) -> None:
         """Serve `rules` from now on."""
         self.rules = rules
-        self._exact = rules.exact
-        self._globs = rules.has_globs
+        self._tops = rules.tops
+        self._anywhere = bool(rules.anywhere)
 
     def look(self, now: int) -> bool:
         """Apply what has changed in the rules files; return whether anything has. Asked once a second at most.
@@ -179,8 +179,7 @@ class Finder:
 
     def _wants(self, name: str) -> bool:
         return (
-            name in self._exact
-            or (self._globs and bool(self.rules.wanted(name)))
+            ((self._anywhere or name.partition(".")[0] in self._tops) and bool(self.rules.wanted(name)))
             or (self.main_name is not None and self._is_main(name))
             or name == RUNPY
             or (self._registry is not None and self._registry.carries(name))

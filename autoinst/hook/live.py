@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any
 
-    from autoinst.hook.registry import Registry, RuleState
+    from autoinst.hook.registry import Candidates, Registry, RuleState
 
 METHODS = (staticmethod, classmethod, MethodType)
 C_FUNCTIONS = frozenset(  # by name: Cython brings its own types
@@ -88,7 +88,7 @@ class Patcher:
         self.alias = alias
         self.others: list[tuple[RuleState, str]] = []  # what is no Python function
         self._functions: list[tuple[str, Any]] | None = None
-        self._known: dict[str, list[tuple[RuleState, list[str]]]] = {}
+        self._known: dict[str, Candidates] = {}
         self._decorators: dict[str, dict[str, list[str]]] = {}
 
     def patch_glob(self, state: RuleState, pattern: str) -> None:

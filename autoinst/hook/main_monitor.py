@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-    from autoinst.hook.registry import Registry, RuleState
-
-    Candidates = list[tuple[RuleState, list[str]]]
+    from autoinst.hook.registry import Candidates, Registry
 
 
 def watch_main(registry: Registry, candidates: Candidates) -> None:

@@ -70,7 +70,7 @@ def prepare(finder: Finder) -> None:
     if not any(finder.rules.wanted(name) for name in names):
         return
     registry = finder.registry
-    candidates = [found for name in names for found in registry.candidates(name, None)]
+    candidates = registry.candidates_of(names)
     if how == "script":
         path = os.path.abspath(what)
         if os.path.isfile(path):

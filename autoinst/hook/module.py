@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any
 
-    from autoinst.hook.registry import Registry, RuleState
-
-    Candidates = list[tuple[RuleState, list[str]]]
+    from autoinst.hook.registry import Candidates, Registry
 
 HOOKED = ("get_code", "exec_module")
 
@@ -37,7 +35,7 @@ def prepare(registry: Registry, spec: ModuleSpec, name: str, main: str | None = 
         candidates = registry.candidates(name, package_folder(name, spec.origin))
         alias = "__main__" if main is not None and name != "__main__" else None
         if alias is not None:
-            candidates = [*candidates, *registry.candidates(alias, None)]
+            candidates.extend(registry.candidates(alias, None))
         if candidates or registry.carries(name):
             Module(registry, name, candidates, main=main, alias=alias).arm(spec)
     except Exception as error:
@@ -177,7 +175,7 @@ class Module:
             self._rules = registry.rules
             folder = package_folder(self.name, module_names(self.name).get("__file__"))
             names = (self.name,) if self.alias is None else (self.name, self.alias)
-            self.candidates = [found for name in names for found in registry.candidates(name, folder)]
+            self.candidates = registry.candidates_of(names, folder)
 
     def _decorators(self, code: CodeType) -> dict[str, list[str]]:
         return Decorators(code, everything=any(state.rule.decorated_by for state, _ in self.candidates))

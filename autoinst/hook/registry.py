@@ -19,7 +19,7 @@ from autoinst.trace.exceptions import module_names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _weakref import ReferenceType
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import CodeType
     from typing import Any
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from autoinst.rules.model import Rule, RuleSet
 
 MAX_PLACES = 20  # functions named in a rule's status
+MAX_ROWS = 128  # rules of a status: more never fit into its region
+FEW = 8  # rules of a module up to which a function is compared with each
 MAX_DETAIL = 120
 MAX_DEAD_SITES = 1_000
 NEVER = sys.maxsize
@@ -83,6 +85,31 @@ class RuleState:
         return [self.rule.where, self.status, self.mechanism, self.calls, detail[:MAX_DETAIL]]
 
 
+class Candidates(list["tuple[RuleState, list[str]]"]):
+    """The rules that mean functions of a module, each with its patterns of qualified names, in order."""
+
+    __slots__ = ("_exact", "_globs")
+
+    def near(self, qualname: str) -> list[tuple[RuleState, list[str]]]:
+        """Return those that may mean function `qualname`, so that it costs the same however many there are."""
+        if len(self) <= FEW:
+            return self
+        if not hasattr(self, "_exact"):
+            self._globs = [at for at, (_, patterns) in enumerate(self) if any("*" in name for name in patterns)]
+            exact: dict[str, list[int]] = {}
+            for at, (_, patterns) in enumerate(self):
+                for name in patterns:
+                    exact.setdefault(name, []).append(at)
+            self._exact = exact
+        found = self._exact.get(qualname, NOBODY)
+        if self._globs:
+            found = sorted({*found, *self._globs})
+        return [self[at] for at in found]
+
+
+NOBODY: list[int] = []
+
+
 class Registry:
     """The rules in force and their states."""
 
@@ -100,6 +127,7 @@ class Registry:
         self.look_after = NEVER  # when the rules files are looked at again (ns of the monotonic clock)
         self.look: Callable[[int], bool] = _nothing_to_see
         self._sites: dict[int, ReferenceType[Site]] = {}
+        self._watched: dict[int, ReferenceType[Site]] = {}  # those in place, by the id of their code
         self._next_site = count().__next__
         self._sites_limit = MAX_DEAD_SITES
         self._carries = False
@@ -111,13 +139,13 @@ class Registry:
             found = self.states.setdefault(rule, RuleState(rule))
         return found
 
-    def candidates(self, module: str, folder: str | None) -> list[tuple[RuleState, list[str]]]:
+    def candidates(self, module: str, folder: str | None) -> Candidates:
         """Return the rules that mean functions of `module`, each with its patterns of qualified names.
 
         `folder` is where the module's package lies, for `requires`.
         """
         self._asked.add(module)
-        found: list[tuple[RuleState, list[str]]] = []
+        found = Candidates()
         for rule in self.rules.wanted(module):
             patterns = module_patterns(rule, module)
             if not patterns:
@@ -130,9 +158,13 @@ class Registry:
                 state.skipped = unmet
         return found
 
+    def candidates_of(self, names: Iterable[str], folder: str | None = None) -> Candidates:
+        """Return those of a module that rules may call by each of `names`."""
+        return Candidates(found for name in names for found in self.candidates(name, folder))
+
     def probes_for(
         self,
-        candidates: list[tuple[RuleState, list[str]]],
+        candidates: Candidates,
         module: str,
         qualname: str,
         code: CodeType,
@@ -145,7 +177,7 @@ class Registry:
         `also` are further names by which rules may mean it.
         """
         meant: list[RuleState] = []
-        for state, patterns in candidates:
+        for state, patterns in candidates.near(qualname):
             why = refusal(state.rule, patterns, module, qualname, decorators)
             if why is None:
                 meant.append(state)
@@ -162,7 +194,7 @@ class Registry:
         self,
         names: tuple[tuple[str, str], ...],
         decorators: dict[str, list[str]] | None,
-        known: dict[str, list[tuple[RuleState, list[str]]]],
+        known: dict[str, Candidates],
     ) -> list[RuleState]:
         """Return the states of the rules that act on the loaded function of these (module, qualified name) pairs.
 
@@ -175,7 +207,9 @@ class Registry:
                 file = module_names(module).get("__file__")
                 candidates = known[module] = self.candidates(module, package_folder(module, file))
             meant += [
-                s for s, patterns in candidates if refusal(s.rule, patterns, module, qualname, decorators) is None
+                state
+                for state, patterns in candidates.near(qualname)
+                if refusal(state.rule, patterns, module, qualname, decorators) is None
             ]
         return acting(meant, names)
 
@@ -217,13 +251,20 @@ class Registry:
         site.code = code
         site.in_place = in_place
         site.probes = tuple(reference(probe) for probe in probes)
+        if in_place:
+            self._watched[id(code)] = reference(site)
         if len(self._sites) >= self._sites_limit:
+            for key, known in list(self._watched.items()):
+                if known() is None:
+                    self._watched.pop(key, None)
             self._sites_limit = MAX_DEAD_SITES + 2 * len(self.sites())
         self._sites[self._next_site()] = reference(site)
 
     def watches(self, code: CodeType) -> bool:
         """Return whether `code` is watched as it is: nothing may be put around it then."""
-        return any(site.in_place and site.code is code for site in self.sites())
+        known = self._watched.get(id(code))
+        site = None if known is None else known()
+        return site is not None and site.code is code
 
     def sites(self) -> list[Site]:
         """Return the sites whose code lives, in the order they were made, and forget the others."""
@@ -251,7 +292,10 @@ class Registry:
         if not arenas:
             return
         self._patch_late()
-        rows = [state.row() for state in tuple(self.states.values())]
+        states = tuple(self.states.values())
+        if len(states) > MAX_ROWS:  # those that have something to tell first
+            states = (*[state for state in states if state.found], *[state for state in states if not state.found])
+        rows = [state.row() for state in states[:MAX_ROWS]]
         status: dict[str, Any] = {
             "digest": self.rules.digest,
             "stale": self.stale,
@@ -267,7 +311,9 @@ class Registry:
 
     def _patch_late(self) -> None:
         """Patch modules that rules name and that no import told of: made by exec(), or from a file's path."""
-        for name in (self.rules.exact.keys() & sys.modules.keys()) - self._asked:
+        loaded = sys.modules.keys()
+        tops = {name.partition(".")[0] for name in tuple(loaded) if type(name) is str} & self.rules.tops.keys()
+        for name in {name for top in tops for name in self.rules.spelled_out(top).keys() & loaded} - self._asked:
             module: Any = sys.modules.get(name)
             if name != "__main__" and issubclass(type(module), ModuleType) and not is_on_its_way(name):
                 from autoinst.hook.module import patch_loaded

@@ -63,7 +63,7 @@ class Runs:
         try:
             from autoinst.hook.module import Module
 
-            candidates = [found for name in names for found in finder.registry.candidates(name, None)]
+            candidates = finder.registry.candidates_of(names)
             alias = names[1] if names[1:] else None
             return Module(finder.registry, names[0], candidates, main=run_name, alias=alias).code(code)
         except Exception as error:  # the file runs as it would have

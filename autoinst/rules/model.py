@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import marshal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-FORMAT = 3
+    # by module, and by the parts before the first wildcard of a pattern
+    Index = tuple[dict[str, list[int]], dict[str, list[tuple[str, int]]]]
+
+FORMAT = 4
 NO_RULES: tuple[Rule, ...] = ()
 MEMO_MAX = 4096
-DATA_PARTS = 8
+DATA_PARTS = 7
 
 
 class Field:
@@ -175,22 +180,24 @@ class RuleSet:
 
     `digest` names their content; `settings` holds service, environment, revision, namespace (texts or None), redact,
     env, ignore (tuples of texts) and packs (names of those that are on); `problems` one line for each thing wrong;
-    `exact` maps the module names that rules spell out, `has_globs` tells that others may match too. `watched` are the
-    (path, signature) pairs of the user's files and folders that this was read from, `unread` maps those that could not
-    be read at all to what is wrong with them.
+    `tops` are the first parts of module names that rules spell out, `anywhere` the (module pattern, index) of those
+    that spell out none. `watched` are the (path, signature) pairs of the user's files and folders that this was read
+    from, `unread` maps those that could not be read at all to what is wrong with them.
+
+    A process pays for the rules of the packages it imports: each rule is packed by itself, and so is what is indexed
+    below each of `tops`.
     """
 
     __slots__ = (
-        "_anywhere",
-        "_heads",
+        "_indexes",
         "_made",
         "_memo",
         "_rules",
+        "anywhere",
         "digest",
-        "exact",
-        "has_globs",
         "problems",
         "settings",
+        "tops",
         "unread",
         "watched",
     )
@@ -200,62 +207,59 @@ class RuleSet:
         digest: str,
         settings: dict[str, Any],
         problems: list[str],
-        rules: Sequence[tuple[Any, ...]],
-        exact: dict[str, tuple[int, ...]],
-        heads: dict[str, tuple[tuple[str, int], ...]],
+        rules: tuple[bytes, ...],
+        tops: dict[str, bytes],
         anywhere: tuple[tuple[str, int], ...],
     ) -> None:
         """Take the parts as `build` makes them and `to_data` gives them."""
         self.digest = digest
         self.settings = settings
         self.problems = problems
-        self.exact = exact
-        self.has_globs = bool(heads or anywhere)
+        self.tops = tops
+        self.anywhere = anywhere
         self._rules = rules
-        self._heads = heads
-        self._anywhere = anywhere
         self.watched: list[tuple[str, Any]] = []
         self.unread: dict[str, str] = {}
         self._made: dict[int, Rule] = {}
         self._memo: dict[str, tuple[Rule, ...]] = {}
+        self._indexes: dict[str, Index] = {}
 
     @classmethod
     def build(cls, digest: str, settings: dict[str, Any], problems: list[str], rules: Sequence[Rule]) -> RuleSet:
         """Index `rules` (each rule's `index` is its place) by the modules they may mean."""
-        exact: dict[str, list[int]] = {}
-        heads: dict[str, list[tuple[str, int]]] = {}
+        indexes: dict[str, tuple[dict[str, list[int]], dict[str, list[tuple[str, int]]]]] = {}
         anywhere: list[tuple[str, int]] = []
         for rule in rules:
             for pattern in dict.fromkeys(target[0] for target in rule.targets):
-                head = pattern.partition(".")[0]
+                top = pattern.partition(".")[0]
+                if "*" in top:
+                    anywhere.append((pattern, rule.index))
+                    continue
+                exact, globs = indexes.setdefault(top, ({}, {}))
                 if "*" not in pattern:
                     exact.setdefault(pattern, []).append(rule.index)
-                elif "*" not in head:
-                    heads.setdefault(head, []).append((pattern, rule.index))
                 else:
-                    anywhere.append((pattern, rule.index))
+                    globs.setdefault(_spelled_out(pattern), []).append((pattern, rule.index))
         return cls(
             digest,
             settings,
             problems,
-            tuple(rule.to_data() for rule in rules),
-            {module: tuple(found) for module, found in exact.items()},
-            {head: tuple(found) for head, found in heads.items()},
+            tuple(marshal.dumps(rule.to_data(), 2) for rule in rules),
+            {top: marshal.dumps(index, 2) for top, index in indexes.items()},
             tuple(anywhere),
         )
 
     def to_data(self) -> tuple[Any, ...]:
         """Return plain data for marshal."""
-        rules = tuple(self._rules)
-        return (FORMAT, self.digest, self.settings, self.problems, rules, self.exact, self._heads, self._anywhere)
+        return (FORMAT, self.digest, self.settings, self.problems, self._rules, self.tops, self.anywhere)
 
     @classmethod
     def from_data(cls, data: Any) -> RuleSet:
         """Return the rules `to_data` described; raises ValueError if `data` is something else."""
         if type(data) is not tuple or len(data) != DATA_PARTS or data[0] != FORMAT:
             raise ValueError("not the data of a rule set")
-        kinds = (str, dict, list, tuple, dict, dict, tuple)
-        if any(type(part) is not kind for part, kind in zip(data[1:], kinds)):  # noqa: B905 - both have seven
+        kinds = (str, dict, list, tuple, dict, tuple)
+        if any(type(part) is not kind for part, kind in zip(data[1:], kinds)):  # noqa: B905 - both have six
             raise ValueError("not the data of a rule set")
         return cls(*data[1:])
 
@@ -268,24 +272,41 @@ class RuleSet:
         rule = self._made.get(index)
         if rule is None:
             # There is one of each, whichever thread was first: rules are known by their identity.
-            rule = self._made.setdefault(index, Rule(*self._rules[index]))
+            rule = self._made.setdefault(index, Rule(*marshal.loads(self._rules[index])))
         return rule
+
+    def _index(self, top: str) -> Index:
+        index = self._indexes.get(top)
+        if index is None:
+            packed = self.tops.get(top)
+            index = NOTHING if packed is None else marshal.loads(packed)
+            if packed is not None:
+                self._indexes[top] = index
+        return index
+
+    def spelled_out(self, top: str) -> dict[str, list[int]]:
+        """Return the indexes of rules by the modules that they spell out, of those that begin with `top`."""
+        return self._index(top)[0]
 
     def wanted(self, module: str) -> tuple[Rule, ...]:
         """Return the rules that may mean functions of the module of that name, in order."""
-        found = self.exact.get(module)
-        if found is None:
-            if not self.has_globs or (not self._anywhere and module.partition(".")[0] not in self._heads):
-                return NO_RULES
-            found = NO_INDEXES
+        top = module.partition(".")[0]
+        if top not in self.tops and not self.anywhere:
+            return NO_RULES
         known = self._memo.get(module)
         if known is None:
-            known = self._find(module, found)
+            known = self._find(module, top)
         return known
 
-    def _find(self, module: str, exact: tuple[int, ...]) -> tuple[Rule, ...]:
-        found = set(exact)
-        candidates = (*self._heads.get(module.partition(".")[0], ()), *self._anywhere)
+    def _find(self, module: str, top: str) -> tuple[Rule, ...]:
+        exact, globs = self._index(top)
+        found = set(exact.get(module, ()))
+        candidates = self.anywhere
+        if globs:  # by all that a name begins with, so that it costs the same however many there are
+            begin = module
+            while begin:
+                candidates = (*candidates, *globs.get(begin, ()))
+                begin = begin.rpartition(".")[0]
         if candidates:
             from autoinst.rules.match import matches
 
@@ -296,4 +317,9 @@ class RuleSet:
         return known
 
 
-NO_INDEXES: tuple[int, ...] = ()
+def _spelled_out(pattern: str) -> str:
+    """Return the parts of a dotted pattern before the first that has a wildcard."""
+    return pattern[: pattern.index("*")].rpartition(".")[0]
+
+
+NOTHING: Index = ({}, {})
