@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoinst.agent.drain import Drain
+from autoinst.agent.intake import LIVELY_SECONDS
 from autoinst.demand import command as agent_command
+from autoinst.leader import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,10 +70,15 @@ def measure(folder: Path, environ: dict[str, str], size: int) -> dict[str, float
         with Drain(str(home)) as drain:
             drain.run_dry()
             found["living: a look of the agent with nothing new, CPU ms"] = min(timed(drain.step) for _ in range(5))
-        found["living: the agent while nothing happens, CPU ms a second"] = agent(folder, environ, 0)
-        found[f"living: the agent at {RATE} jobs a second, CPU ms a second"] = agent(folder, environ, RATE)
+            time.sleep(LIVELY_SECONDS)
+            found["living: the same, of those in use only"] = min(timed(drain.glance) for _ in range(5))
+        with leading(environ) as agent:
+            found["living: the agent while nothing happens, CPU ms a second"] = paced(agent, folder, environ, 0)
+            found[f"living: the agent at {RATE} jobs a second, the same"] = paced(agent, folder, environ, RATE)
+            for command in ("jobs", "doctor"):
+                found[f"living: autoinst {command} beside an agent, CPU ms"] = cpu_of_command(environ, command)
         for command in ("jobs", "doctor"):
-            found[f"living: autoinst {command}, CPU ms"] = cpu_of_command(environ, command)
+            found[f"living: autoinst {command} without one, CPU ms"] = cpu_of_command(environ, command)
     with Drain(str(home)) as drain:
         drain.run_dry()
     with forks(folder, environ, size, "dead"):
@@ -135,21 +142,32 @@ def spent(command: list[str], environ: dict[str, str], folder: Path | None) -> f
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1e3
 
 
-def agent(folder: Path, environ: dict[str, str], rate: int) -> float:
-    """Return the ms of CPU time a second that an agent takes while one worker runs `rate` jobs a second."""
+@contextlib.contextmanager
+def leading(environ: dict[str, str]) -> Iterator[int]:
+    """Have an agent that has stored all there is; yields its pid."""
+    ended = told(environ["AUTOINST_HOME"]).ended
     process = subprocess.Popen(agent_command("--foreground"), env=environ, stderr=subprocess.DEVNULL)
     try:
-        time.sleep(3)  # it has stored all there was, and looks less often now
-        before, began = ticks(process.pid), time.monotonic()
-        if rate:
-            worker = [sys.executable, "-c", PACED, str(rate), str(SECONDS)]
-            subprocess.run(worker, env=environ, cwd=folder, stdout=subprocess.DEVNULL, check=True)
-        else:
-            time.sleep(SECONDS)
-        return (ticks(process.pid) - before) * 1e3 / TICK / (time.monotonic() - began)
+        deadline = time.monotonic() + 120
+        while told(environ["AUTOINST_HOME"]).ended <= ended:
+            assert time.monotonic() < deadline, "the agent does not look"
+            time.sleep(0.1)
+        time.sleep(4)  # it looks less often by then
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
+
+
+def paced(agent: int, folder: Path, environ: dict[str, str], rate: int) -> float:
+    """Return the ms of CPU time a second that an agent takes while one worker runs `rate` jobs a second."""
+    before, began = ticks(agent), time.monotonic()
+    if rate:
+        worker = [sys.executable, "-c", PACED, str(rate), str(SECONDS)]
+        subprocess.run(worker, env=environ, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    else:
+        time.sleep(SECONDS)
+    return (ticks(agent) - before) * 1e3 / TICK / (time.monotonic() - began)
 
 
 def ticks(pid: int) -> int:

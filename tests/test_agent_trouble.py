@@ -16,6 +16,7 @@ from autoinst.agent.journal import open_journal
 from autoinst.agent.service import Agent
 from autoinst.cli.diagnosis import diagnose
 from autoinst.config import Config
+from autoinst.leader import told as rounds
 from autoinst.store.query import JobFilter
 from autoinst.store.retention import DAY_NS
 from autoinst.store.schema import VERSION
@@ -136,6 +137,24 @@ def test_many_living_arenas_that_all_have_news_are_read_with_few_descriptors(age
         os.waitpid(holder, 0)
         os.close(ready)
         os.close(tell)
+
+
+def test_a_reader_hears_also_of_an_arena_among_many_that_was_quiet(agents: Agents) -> None:
+    builders = []
+    for _ in range(40):
+        builder = ArenaBuilder(boot_id=b"b" * 16, machine_id=b"m" * 16)  # another machine's, so that it stays
+        builder.put(0)
+        builders.append((builder.write(agents.home / "spool"), builder))
+    agents.start()
+    eventually(lambda: rounds(str(agents.home)).ended > 0)
+    assert count(agents.home) == 40
+    path, builder = builders[0]
+    for slot in range(1, 4):
+        builder.put(slot)
+        with open(path, "r+b") as file:
+            file.write(builder.data)
+        done = told(agents, "jobs", "--json", "--limit", "0")
+        assert len(done.stdout.splitlines()) == 40 + slot, done.stderr
 
 
 # -- the clock ---------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from autoinst.agent.drain import Drain, drain_once
 from autoinst.agent.filesystem import file_system
 from autoinst.agent.inflight import running
 from autoinst.errors import HomeError, StoreError
+from autoinst.leader import told
 from autoinst.spool import layout, process
 from autoinst.spool.owner import Machine
 from autoinst.store.query import JobFilter
@@ -537,6 +538,36 @@ def test_many_idle_arenas_are_not_all_kept_open(home, monkeypatch):
         assert len(os.listdir("/proc/self/fd")) < before + 8
         assert leader.step().stored == 0
         assert len(os.listdir("/proc/self/fd")) < before + 8
+
+
+def test_a_glance_looks_only_at_arenas_in_use_and_at_new_ones(home):
+    builder = dead(boot_id=b"b" * 16, machine_id=b"m" * 16)  # never judged, so it stays
+    builder.put(0)
+    path = builder.write(spool(home))
+    with Drain(home) as leader:
+        assert leader.glance().stored == 1  # it is new
+        assert not leader.has_many()
+        builder.put(1)
+        rewrite(path, builder)
+        assert leader.glance().stored == 1  # it was in use a moment ago
+        leader._intake.sources[str(path)].lively_until = 0.0
+        builder.put(2)
+        rewrite(path, builder)
+        assert leader.glance().stored == 0
+        other = dead(boot_id=b"b" * 16, machine_id=b"m" * 16)
+        other.put(0)
+        other.write(spool(home))
+        assert leader.glance().stored == 1
+        assert told(home).ended == 0  # nobody is told that everything was looked at
+        assert leader.run_dry().stored == 1
+        assert told(home).ended == 1
+        assert leader.glance().stored == 0
+
+
+def rewrite(path, builder):
+    """Write what `builder` has now into its file, in place."""
+    with open(path, "r+b") as file:
+        file.write(builder.data)
 
 
 # -- the leader, the home, the store -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from autoinst.agent import entry
 from autoinst.agent.deaths import Deaths
 from autoinst.agent.entry import Counts
 from autoinst.agent.filesystem import NETWORK, SHARED, file_system
-from autoinst.agent.intake import ARENA_LIMIT, Intake
+from autoinst.agent.intake import ARENA_LIMIT, LIVELY_SECONDS, Intake
 from autoinst.agent.lead import POLL_SECONDS, Lead, wake
 from autoinst.config import SPOOL_NAME, STORE_NAME, make_folder, make_private
 from autoinst.errors import HomeError
@@ -37,6 +37,7 @@ COMMIT_LIMIT = 8192  # records in one transaction
 GROUP_LIMIT = 48  # arenas in one transaction, which are open meanwhile and take up to two descriptors each
 # What a record with content that nobody thought of may run into. Its file must not keep all others from being stored.
 UNEXPECTED = (ArithmeticError, LookupError, TypeError, ValueError)
+FEW = 32  # arenas that are all looked at each time: that takes half a millisecond
 SEEN_SECONDS = 10  # how often the store hears that idle processes live
 
 
@@ -112,12 +113,15 @@ class Drain:
         self._intake.forget_store()
         return self.store
 
-    def step(self) -> Counts:
-        """Look once at every arena and store what there is; raises StoreError (nothing is lost by it), HomeError."""
+    def step(self, *, everywhere: bool = True) -> Counts:
+        """Look once at every arena and store what there is; raises StoreError (nothing is lost by it), HomeError.
+
+        Not `everywhere`: only at arenas that had something a moment ago, and at new ones.
+        """
         if self.store is None:
             raise HomeError(f"{self.home}: step() without having acquired the lead")
         try:
-            return self._step(self.store)
+            return self._step(self.store, everywhere=everywhere)
         except CorruptStoreError as error:
             with contextlib.suppress(CorruptStoreError):
                 self.store.close()
@@ -132,12 +136,24 @@ class Drain:
     def run_dry(self) -> Counts:
         """Step until all that was finished when this was called is stored; return the sum."""
         self.lead.begin_round()
-        total = self.step()
+        total = self._steps(everywhere=True)
+        self.lead.end_round()
+        return total
+
+    def glance(self) -> Counts:
+        """Do so only where something is to be expected, for what cannot wait until all arenas are looked at again."""
+        return self._steps(everywhere=False)
+
+    def has_many(self) -> bool:
+        """Return whether there are so many arenas that `glance` saves something."""
+        return len(self._intake.sources) > FEW
+
+    def _steps(self, *, everywhere: bool) -> Counts:
+        total = self.step(everywhere=everywhere)
         for _ in range(max(SEGMENTS) // ARENA_LIMIT):  # busy workers could keep us here for ever
             if not total.more:
                 break
-            total.add(self.step())
-        self.lead.end_round()
+            total.add(self.step(everywhere=everywhere))
         return total
 
     def forget(self, limits: Limits, *, batches: int = 1000) -> Forgotten:
@@ -156,14 +172,15 @@ class Drain:
         """Return whether the owner of any arena was seen to live since then (ns since the epoch)."""
         return any((source.alive_ns or 0) >= since_ns for source in self._intake.sources.values())
 
-    def _step(self, store: Store) -> Counts:
+    def _step(self, store: Store, *, everywhere: bool = True) -> Counts:
         counts = Counts()
         intake = self._intake
-        intake.scan()
+        if everywhere or intake.has_changed():
+            intake.scan()
         group: list[Taken] = []
         size = 0
         last_pid = ""
-        for source in list(intake.sources.values()):
+        for source in list(intake.sources.values()) if everywhere else intake.lively():
             taken = intake.take(source)
             if taken is None:
                 continue
@@ -179,8 +196,9 @@ class Drain:
             if size >= COMMIT_LIMIT:
                 self._commit(store, group, counts)
                 group, size = [], 0
-        self._store_tally(store, counts)
-        self._store_reserve(store, counts)
+        if everywhere:
+            self._store_tally(store, counts)
+            self._store_reserve(store, counts)
         self._commit(store, group, counts)
         self._note_the_living(store)
         counts.quarantined, intake.quarantined = intake.quarantined, 0
@@ -257,6 +275,7 @@ class Drain:
     def _give_back(self, taken: Taken, process: int, found: Counts) -> None:
         source = taken.source
         source.process = process
+        source.lively_until = time.monotonic() + LIVELY_SECONDS
         if taken.overflow is not None:
             source.overflow = taken.overflow
         if taken.sequence is not None and taken.status is not None:

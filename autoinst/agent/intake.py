@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 QUARANTINE_NAME = "quarantine"
 ARENA_LIMIT = 4096  # records taken from one arena at a time
-OPEN_LIMIT = 400  # arenas kept mapped: each takes up to two descriptors
+OPEN_LIMIT = 2_000  # arenas kept mapped: each takes up to two descriptors, and to open one takes 80 us
+LIVELY_SECONDS = 2.0  # how long after something new in an arena more is expected
 LEFTOVER_SECONDS = 60  # age at which an arena whose making was cut short is removed
 # What a file that can never become an arena makes open(2) or mmap(2) say; anything else may pass.
 _HOPELESS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV})
@@ -39,7 +40,8 @@ class Source:
 
     `process` is its process's number in the store, `alive_ns` when its owner was last seen to live (ns since the
     epoch), `written_ns` when the file was last written before this leader touched it,
-    `seen_whole` whether all that was finished when this leader came is stored and its slots are free again.
+    `seen_whole` whether all that was finished when this leader came is stored and its slots are free again,
+    `lively_until` until when more is expected (CLOCK_MONOTONIC, s).
     """
 
     path: str
@@ -51,6 +53,7 @@ class Source:
     overflow: bytes = b""
     cgroup: str | None = None
     seen_whole: bool = False
+    lively_until: float = 0.0
 
     def close(self) -> None:
         """Unmap the arena; it is opened again when needed."""
@@ -92,6 +95,7 @@ class Intake:
         # Of a process's descriptors half may be arenas'.
         self._open_limit = min(OPEN_LIMIT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._skipped: set[str] = set()
+        self._scanned = -1  # when the folder was changed last, at the last scan (ns since the epoch)
         self._tally: tuple[bytes, int] | None = None  # uid and checksum of what is stored of it
         self.reserve = Reserve(os.path.dirname(spool))
 
@@ -104,6 +108,7 @@ class Intake:
     def scan(self) -> None:
         """Look which arenas there are; raises HomeError if the folder cannot be listed."""
         found = set()
+        self._scanned = self._changed_ns()  # before it is listed
         try:
             with os.scandir(self.spool) as entries:
                 for entry in entries:
@@ -122,7 +127,22 @@ class Intake:
             elif is_own(path):
                 self._skipped.add(path)
             else:
-                self.sources[path] = Source(path)
+                self.sources[path] = Source(path, lively_until=time.monotonic() + LIVELY_SECONDS)
+
+    def has_changed(self) -> bool:
+        """Return whether arenas have come or gone since the last scan, but for one in its very clock tick."""
+        return self._changed_ns() != self._scanned
+
+    def _changed_ns(self) -> int:
+        try:
+            return os.stat(self.spool).st_mtime_ns
+        except OSError:
+            return -1
+
+    def lively(self) -> list[Source]:
+        """Return the arenas in which something was new lately, or that are new."""
+        now = time.monotonic()
+        return [source for source in self.sources.values() if source.lively_until > now]
 
     def uids(self) -> set[bytes]:
         """Return the uids of all arenas, as their names say them."""

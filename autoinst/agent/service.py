@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import resource
 import select
 import signal
 import sys
@@ -14,6 +16,7 @@ from autoinst import config as configuration
 from autoinst.agent import runs
 from autoinst.agent.drain import Drain
 from autoinst.agent.exporting import Exporting
+from autoinst.agent.intake import OPEN_LIMIT
 from autoinst.agent.journal import open_journal
 from autoinst.agent.lead import open_wake
 from autoinst.agent.limits import limits
@@ -39,6 +42,7 @@ FORGET_SECONDS = 600.0  # between two looks at what is too old or too much
 CLOCK_STEP = 5.0  # seconds the clock must be set by to be told of
 LONG_STEP, DAY = 3600.0, 86_400.0  # seconds: beyond it ages mean nothing, until somebody has seen to the clock
 FORGET_BATCHES = 4  # in one go, so that workers are not kept waiting
+DESCRIPTORS = 4 * OPEN_LIMIT
 WAIT_SECONDS = 1.0  # between two looks whether another agent has gone
 
 
@@ -58,7 +62,8 @@ class Agent:
         self._limits, problems = limits_in_force()
         for problem in problems:
             journal.warning("%s", problem)
-        self._forget_at = 0.0
+        self._forget_at = self._look_at = 0.0
+        self._asked = False
         self._clock = time.time() - _uptime()
         self._set_by = 0.0  # seconds, since it was looked last for what is too old
         self._said: tuple[str, float] = ("", 0.0)
@@ -110,7 +115,7 @@ class Agent:
             last = self.stopping  # a signal from now on has another look follow
             quiet = self.idle_seconds is not None and time.monotonic() - quiet_since >= self.idle_seconds
             known, began_ns = self._arenas() if quiet else None, time.time_ns()
-            counts = self._round()
+            counts = self._round(everywhere=last or quiet)
             self._exporting.tend(new_jobs=counts is not None and bool(counts.stored or counts.replaced))
             if last:
                 self.journal.info("ended: told to")
@@ -133,14 +138,23 @@ class Agent:
         """Return whether a worker or a program lives, or there are jobs that can be sent."""
         return self._drain.living(since_ns) or bool(runs.living(self.home)) or self._exporting.busy
 
-    def _round(self) -> Counts | None:
-        """Look at all arenas once; None where the store did not take what there is, which stays where it was."""
+    def _round(self, *, everywhere: bool = True) -> Counts | None:
+        """Look at the arenas once; None where the store did not take what there is, which stays where it was.
+
+        At all of them at least once a second; in between, where there are many, only at those that are in use.
+        """
         try:
             if not self._drain.acquire(SHORTEST):
                 raise StoreError(f"{self.home}: another process took the lead")  # noqa: TRY301
             if not self._drain.lead.in_place():
                 raise HomeError(f"{self.home} was removed")  # noqa: TRY301
-            counts = self._drain.run_dry()
+            now = time.monotonic()
+            if everywhere or self._asked or now >= self._look_at or not self._drain.has_many():
+                self._asked = False
+                self._look_at = now + LONGEST
+                counts = self._drain.run_dry()
+            else:
+                counts = self._drain.glance()
             self._watch_clock()
             if time.monotonic() >= self._forget_at:
                 self._forget()
@@ -226,10 +240,14 @@ class Agent:
             return
         own = [fd for fd in (self._wake, self._signals) if fd >= 0]
         exporters = self._exporting.descriptor  # what they say is heard after the next look
-        ready, _, _ = select.select([*own, exporters] if exporters >= 0 else own, (), (), seconds)
-        for fd in set(own) & set(ready):
-            with contextlib.suppress(BlockingIOError):
-                os.read(fd, 4096)
+        waiting = select.poll()  # select() knows no descriptor above 1,023
+        for fd in [*own, exporters] if exporters >= 0 else own:
+            waiting.register(fd, select.POLLIN)
+        for fd, _ in waiting.poll(math.ceil(seconds * 1e3)):
+            if fd in own:
+                self._asked = True
+                with contextlib.suppress(BlockingIOError):
+                    os.read(fd, 4096)
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
@@ -263,6 +281,15 @@ def _uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
+def _allow_descriptors() -> None:
+    """Let this process open as many files as it keeps arenas mapped, where it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def idle_seconds() -> float:
     """Return AUTOINST_AGENT_IDLE, the default where it is no number of seconds."""
     try:
@@ -278,6 +305,7 @@ def main(arguments: list[str]) -> int:
     os.umask(0o077)
     config = configuration.from_environ()
     home = config.home
+    _allow_descriptors()
     try:
         journal = open_journal(open_home(home, config.group), foreground=foreground)
         agent = Agent(home, journal, idle_seconds=None if foreground else idle_seconds())
