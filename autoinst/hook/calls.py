@@ -6,12 +6,15 @@ as the body of an inlined function is. There is no other way to reach it, so it 
 
 from __future__ import annotations
 
+from types import CodeType
+
 from autoinst.rules.match import CALLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
     from typing import Any
+
+COMPREHENSIONS = frozenset({"<dictcomp>", "<listcomp>", "<setcomp>"})
 
 __all__ = ["CALLS", "Locals", "method_of"]
 
@@ -24,8 +27,15 @@ class Locals:
     first = None
 
     def __init__(self, code: CodeType) -> None:
-        """Take those of `code`."""
-        self.names = frozenset((*code.co_varnames, *code.co_cellvars))
+        """Take those of `code`, also those of its comprehensions, which are functions of their own before 3.12."""
+        names = {*code.co_varnames, *code.co_cellvars}
+        inside = [code]
+        while inside:
+            for constant in inside.pop().co_consts:
+                if type(constant) is CodeType and constant.co_name in COMPREHENSIONS:
+                    names.update(constant.co_varnames, constant.co_cellvars)
+                    inside.append(constant)
+        self.names = frozenset(names)
         self.free: tuple[str, ...] = ()
 
     def value_of(self, name: str) -> str:

@@ -173,8 +173,11 @@ def _opened_late(probe: Probe) -> InnerCalls:
             leave(self, kind, exception, traceback)
 
     def begin(values: Any) -> None:
-        call = calls[id(frame_of(2))]
-        if call.begun:
+        frame = frame_of(2)
+        while id(frame) not in calls and frame.f_back:  # a comprehension before 3.12 is a function of its own
+            frame = frame.f_back
+        call = calls.get(id(frame))
+        if call is None or call.begun:
             return
         call.begun = True
         try:

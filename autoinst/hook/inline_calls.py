@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from autoinst.hook.inline import Wanted
 
-COMPREHENSIONS = (_ast.DictComp, _ast.GeneratorExp, _ast.ListComp, _ast.SetComp)  # some run in frames of their own
+COMPREHENSIONS = (_ast.DictComp, _ast.GeneratorExp, _ast.ListComp, _ast.SetComp)
 # Within one of these a name may be read or not.
 SOMETIMES = (
     _ast.Assert,
@@ -42,28 +42,47 @@ def edit_calls(function: Any, wanted: Wanted) -> None:
     """Put each simple statement of `function` that has the call `wanted` inside `with`; raises NotInlined."""
     parameters = function.args
     given = [*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs, parameters.vararg, parameters.kwarg]
-    editor = _Calls(wanted)
-    editor.block(function.body, {parameter.arg for parameter in given if parameter is not None})
-    if not editor.found:
-        raise NotInlined(f"it does not call {editor.callee}")
+    calls = _Calls(wanted)
+    calls.block(function.body, {parameter.arg for parameter in given if parameter is not None})
+    if not calls.statements:
+        raise NotInlined(f"it does not call {calls.callee}")
+    calls.edit()
 
 
 class _Calls:
-    """Walks through a function's statements; what is sure to be set there comes along as names."""
+    """Walks through a function's statements; what is sure to be set there comes along as names.
+
+    Nothing is changed before all of them have been seen: one that cannot be edited leaves the function as it is.
+    """
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self.callee = wanted.callee
-        self.found = False
+        self.calls: list[Any] = []
+        self.statements: list[tuple[list[Any], int]] = []  # those with such calls, each by the block it is in
+
+    def edit(self) -> None:
+        """Put the statements that were found inside `with`, where their calls open what the rule opens."""
+        for node in self.calls:
+            self._open_before(node)
+        for block, i in self.statements:
+            items = [
+                _ast.withitem(context_expr=self._telling(probe, "within", (), block[i]), optional_vars=None)
+                for probe in range(len(self.wanted.names))
+            ]
+            block[i] = _ast.With(items=items, body=[block[i]], type_comment=None, **NOWHERE)
 
     def block(self, statements: list[Any], bound: set[str]) -> None:
-        """Edit `statements`, at whose start the variables `bound` are set; adds those that are at their end."""
+        """Find the calls in `statements`, at whose start the variables `bound` are set; adds those at their end."""
         for i, statement in enumerate(statements):
             if isinstance(statement, SCOPES):
                 continue
             if isinstance(statement, SIMPLE):
                 if self._calls(statement):
-                    statements[i] = self._within(statement, bound)
+                    if contains(statement, (_ast.Yield, _ast.YieldFrom)):
+                        raise NotInlined(f"the statement that calls {self.callee} yields")
+                    self._find(statement, frozenset(bound))
+                    self.statements.append((statements, i))
                 bound |= _targets(statement)
                 bound -= _unset(statement)
                 continue
@@ -85,54 +104,44 @@ class _Calls:
             return True
         return any(self._calls(value, left_out) for _, value in fields_of(node))
 
-    def _within(self, statement: Any, bound: set[str]) -> Any:
-        if contains(statement, (_ast.Yield, _ast.YieldFrom)):
-            raise NotInlined(f"the statement that calls {self.callee} yields")
-        calls = self._own_calls(statement)
-        early: tuple[tuple[str, ...], ...] = self.wanted.names
-        if calls is None:  # a comprehension: what is read is read before the statement
-            self._check(bound if contains(statement, SOMETIMES) else bound | _reads(statement))
-        else:
-            early = ((),) * len(early)
-            for node, known in calls:
-                self._check(bound | known)
-                self._open_before(node)
-        items = [
-            _ast.withitem(
-                context_expr=self._telling(i, "call" if calls is None else "within", names, statement),
-                optional_vars=None,
-            )
-            for i, names in enumerate(early)
-        ]
-        self.found = True
-        return _ast.With(items=items, body=[statement], type_comment=None, **NOWHERE)
-
-    def _own_calls(self, node: Any, known: frozenset[str] = frozenset()) -> list[tuple[Any, set[str]]] | None:
-        """Return the calls below `node`, each with variables that are sure to have been read when it is made.
-
-        None if one of them is in a comprehension.
-        """
-        if isinstance(node, COMPREHENSIONS):
-            return None if self._calls(node) else []
+    def _find(self, node: Any, known: frozenset[str]) -> None:
+        """Find the calls below `node`, before which the variables `known` are sure to be set."""
         if isinstance(node, _ast.Lambda):
-            return []
-        found: list[tuple[Any, set[str]]] = []
+            return
+        if isinstance(node, COMPREHENSIONS):
+            self._find_in_comprehension(node, known)
+            return
+        inside = known
         if isinstance(node, _ast.Call):
             if _dotted(node.func) == self.callee:
-                found.append((node, {*known, *_sure_reads(node)}))
+                self._check(known | _sure_reads(node))
+                self.calls.append(node)
             inside = known | _sure_reads(node.func)
-        else:
-            inside = known
         for name, value in fields_of(node):
             for item in value if isinstance(value, list) else (value,):
                 if isinstance(item, _ast.AST):
-                    below = self._own_calls(item, known if name == "func" else inside)
-                    if below is None:
-                        return None
-                    found += below
-        return found
+                    self._find(item, known if name == "func" else inside)
 
-    def _check(self, known: set[str]) -> None:
+    def _find_in_comprehension(self, node: Any, known: frozenset[str]) -> None:
+        """Find those in a comprehension, whose variables hide others of these names and are set one after the other."""
+        parts = node.generators
+        self._find(parts[0].iter, known)
+        inside = known - _names([part.target for part in parts])
+        below = len(self.calls)
+        for i, part in enumerate(parts):
+            if i:
+                self._find(part.iter, inside)
+            self._find(part.target, inside)
+            inside |= _names(part.target)
+            for condition in part.ifs:
+                self._find(condition, inside)
+        for name in ("elt", "key", "value"):
+            if hasattr(node, name):
+                self._find(getattr(node, name), inside)
+        if isinstance(node, _ast.GeneratorExp) and len(self.calls) > below:
+            raise NotInlined(f"{self.callee} is called in a generator expression, which may run after its statement")
+
+    def _check(self, known: frozenset[str]) -> None:
         for names in self.wanted.names:
             for name in names:
                 if name not in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import CodeType
 
+from autoinst.hook.evaluators import evaluators
 from autoinst.hook.trampoline import trampoline
 from autoinst.trace import faults
 
@@ -23,10 +24,11 @@ NEVER = frozenset({"__annotate__", "__class_getitem__", "__conditional_annotatio
 def functions(code: CodeType, prefix: str = "") -> list[tuple[str, CodeType]]:
     """Return (qualified name, code) of every function nested in `code`, at any depth."""
     found: list[tuple[str, CodeType]] = []
+    late = evaluators(code)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             qualname = _qualname(constant, prefix)
-            if _is_function(constant):
+            if id(constant) not in late and _is_function(constant):
                 found.append((qualname, constant))
             found.extend(functions(constant, _inside(constant, qualname)))
     return found
@@ -79,7 +81,7 @@ def _is_function(code: CodeType) -> bool:
         return False
     name = code.co_name
     if any(variable.startswith(".") for variable in code.co_varnames[: code.co_argcount]):
-        return False  # evaluates an annotation or a default of 3.14's generic types, and no source calls it
+        return False  # 3.14's own: evaluates an annotation or what a type statement says, and no source calls it
     return name == "<lambda>" or not (name.startswith("<") or name in NEVER)
 
 
