@@ -24,6 +24,8 @@ CONNECT_SECONDS = 5.0
 LONGEST_PLACE = 300  # characters shown of a redirection's
 PIECE = 65_536  # bytes read at a time
 USER_AGENT = f"autoinst/{__version__}"
+# urllib3 1.26 names no IP address to OpenSSL, which then refuses to check it, and checks itself what OpenSSL does not.
+OLD = urllib3.__version__.startswith("1.")
 _ours = threading.local()
 
 
@@ -145,6 +147,8 @@ class Poster:
         """Prepare; `context` is for TLS, `proxy` an address. Raises SettingsError."""
         options: dict[str, Any] = {"maxsize": 2, "retries": False}
         if context is not None:
+            if OLD:
+                context.check_hostname = False
             options["ssl_context"] = context
         self._manager = urllib3.PoolManager(**options) if proxy is None else _by_proxy(proxy, options)
         self._manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
@@ -244,7 +248,8 @@ def reason(error: Exception) -> str:
         seen.add(id(cause))
         inner = cause
     if isinstance(inner, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {inner.verify_message}"
+        told = getattr(inner, "verify_message", None) or inner.args[-1]  # urllib3 1.26 raises one of its own
+        return f"its certificate is not trusted: {told}"
     if isinstance(inner, ssl.SSLError):
         return f"TLS failed: {inner.reason or inner}"
     if isinstance(inner, socket.gaierror):

@@ -20,7 +20,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,9 +35,7 @@ VENVS = ROOT / ".venvs"
 REQUIREMENTS = ROOT / "requirements"
 PEER = "peer-"
 READY = ".ready"
-PYTHONS = {"django6": "3.12", "lowest": "3.10"}  # environments whose libraries need another Python than the tests'
-# What their packages are built with, where a newer one cannot: PyYAML 5.4 is of the time before Cython 3.
-BUILT_WITH = {"lowest": "cython<3\n"}
+PYTHONS = {"django6": "3.12"}  # environments whose libraries need another Python than the tests'
 GROUP = re.compile(r"^(?:library-|(?=peer-))([a-z0-9-]+) = \[", re.MULTILINE)
 
 
@@ -77,12 +74,7 @@ def prepare(folder: Path, lock: Path, interpreter: str) -> Path:
             if not folder.name.startswith(PEER):
                 command.append("--editable")
             environment = os.environ | {"PYTHON": interpreter}
-            with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraint:
-                if folder.name in BUILT_WITH:
-                    constraint.write(BUILT_WITH[folder.name])
-                    constraint.flush()
-                    environment["PIP_CONSTRAINT"] = constraint.name
-                subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+            subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
             ready.write_text(wanted)
     return python
 

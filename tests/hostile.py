@@ -6,7 +6,9 @@ import contextlib
 import gzip
 import json
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -14,13 +16,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import ssl
+    from pathlib import Path
     from types import TracebackType
 
     from autoinst.export.pump import Pump
 
 JSON = {"Content-Type": "application/json"}
 Behaviour = Callable[["Handler"], object]
+
+
+def certificate(folder: Path, name: str = "own") -> tuple[ssl.SSLContext, Path]:
+    """Make a certificate for the address 127.0.0.1 in `folder`; return a server's half and the file a client trusts."""
+    key, chain = folder / f"{name}.key", folder / f"{name}.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*command, "-keyout", key, "-out", chain], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    return context, chain
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import environments
 import pytest
@@ -22,10 +23,14 @@ def python_of(name: str) -> str:
     try:
         return str(environments.library(name))
     except subprocess.CalledProcessError as error:
-        reason = f"environment {name} cannot be made: {error.stderr.strip()[-300:]}"
-        if os.environ.get("CI") or os.environ.get("AUTOINST_TESTS_COMPLETE"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        unavailable(f"environment {name} cannot be made: {error.stderr.strip()[-300:]}")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, or fail it with CI set, where all there is must be had."""
+    if os.environ.get("CI") or os.environ.get("AUTOINST_TESTS_COMPLETE"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def program_of(name: str, program: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
-import subprocess
 
 import pytest
 
@@ -14,21 +12,13 @@ from autoinst.store.clickhouse.client import Client
 from tests.between import Between
 from tests.clickhouses import Debian, ship
 from tests.exported import job
+from tests.hostile import certificate
 from tests.test_clickhouse_agent import autoinst
 from tests.test_clickhouse_faults import pump_to, same, through
 from tests.test_export_pump import run_dry
 from tests.test_export_receivers import fill
 
 pytestmark = [pytest.mark.once, pytest.mark.service]
-
-
-def certificate(folder, name):
-    """Make a certificate of an authority of its own for the address 127.0.0.1; return the files of both halves."""
-    files = folder / f"{name}.key", folder / f"{name}.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-    subprocess.run([*command, "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
-    return files
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +35,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def proxy(server, files):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    key, chain = files["own"]
-    context.load_cert_chain(chain, key)
+    context, _ = files["own"]
     with Between(server.port, context) as found:
         yield found
 

@@ -1,27 +1,37 @@
-"""The oldest versions of the dependencies that autoinst says it works with do; all other tests have the newest."""
+"""The wheel, installed by pip in new environments: with the oldest versions of what it needs, and with the newest."""
 
 from __future__ import annotations
 
-import http.server
+import importlib.metadata
 import json
 import os
 import subprocess
-import threading
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import pythons
 
-from tests.libraries import program_of
+from tests.harness import ROOT
+from tests.hostile import Receiver, certificate
+from tests.libraries import unavailable
+from tests.web_pages import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from tests.hostile import Handler
+
 pytestmark = [pytest.mark.once, pytest.mark.service]
+OLDEST_PYTHON = "3.10"
+# What their packages are built with, where a newer one cannot: PyYAML 5.4 is of the time before Cython 3.
+BUILT_WITH = "cython<3\n"
+NEWEST = {"importlib-metadata": 8, "pyyaml": 6, "urllib3": 2, "wrapt": 2}  # major versions that are out, at least
 VERSIONS = """
-import importlib.metadata
-names = ("importlib-metadata", "PyYAML", "urllib3", "wrapt")
-print(*(importlib.metadata.version(name).rpartition(".")[0] for name in names))
+import importlib.metadata, json
+found = importlib.metadata.distributions()
+print(json.dumps({one.metadata["Name"].lower().replace("_", "-"): one.version for one in found}))
 """
 WORKER = """
 import sqlite3
@@ -42,52 +52,99 @@ events:
 """
 
 
-@pytest.fixture
-def posted() -> Iterator[tuple[str, list[tuple[str, int]]]]:
-    """Serve what answers every post, and list the paths with the sizes of their bodies."""
-    found: list[tuple[str, int]] = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.append((self.path, len(self.rfile.read(int(self.headers["Content-Length"])))))
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", found
-        server.shutdown()
-        thread.join()
+def floors() -> dict[str, str]:
+    """Return the oldest version of each dependency, the page's too, that autoinst says it works with."""
+    needed = importlib.metadata.requires("autoinst")
+    assert needed
+    return dict(entry.partition(";")[0].strip().lower().split(">=") for entry in needed)
 
 
-def test_it_works_with_the_oldest_versions(tmp_path: Path, posted: tuple[str, list[tuple[str, int]]]) -> None:
-    address, requests = posted
-    (tmp_path / "worker.py").write_text(WORKER)
-    (tmp_path / "autoinst.yaml").write_text(RULES)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("AUTOINST_", "OTEL_"))} | {
-        "AUTOINST_HOME": str(tmp_path / "home"),
-        "AUTOINST_AGENT": "off",
-        "AUTOINST_EXPORTERS": "otlp",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": address,
-    }
+def installed(folder: Path, wheel: Path, interpreter: str, constraints: str) -> Path:
+    """Return the folder of programs of a new environment with `wheel` and its page."""
+    (folder / "constraints.txt").write_text(constraints)
+    (folder / "build.txt").write_text(BUILT_WITH)
+    subprocess.run([interpreter, "-m", "venv", folder / "venv"], check=True, capture_output=True)
+    programs = folder / "venv" / "bin"
+    command = [programs / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    command += ["-c", folder / "constraints.txt", f"autoinst[ui] @ {wheel.as_uri()}"]
+    built = dict.fromkeys(("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), str(folder / "build.txt"))  # older, newer pip
+    done = subprocess.run(command, env=os.environ | built, capture_output=True, text=True, check=False)
+    if done.returncode:
+        unavailable(f"the wheel cannot be installed: {done.stderr.strip()[-300:]}")
+    return programs
 
-    def call(program: str, *words: str) -> str:
-        command = [program_of("lowest", program), *words]
-        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
-    assert call("python", "-c", VERSIONS).split() == ["4.6", "5.4", "1.26", "1.14"]
-    assert call("autoinst", "check", "autoinst.yaml") == ""
-    assert call("autoinst", "run", "worker.py") == "done\n"
-    (record,) = (json.loads(line) for line in call("autoinst", "jobs", "--json").splitlines())
-    assert record["action"] == "__main__#job"
-    assert [event["name"] for event in record["events"]] == ["query.sqlite"]
-    call("autoinst", "agent", "--once")
-    assert {path for path, size in requests if size} == {"/v1/traces", "/v1/metrics"}
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def accepted(paths: list[str]) -> Callable[[Handler], None]:
+    """Return how to take whatever is sent by OTLP, and keep the paths."""
+
+    def behave(handler: Handler) -> None:
+        if handler.sent():
+            paths.append(handler.path)
+        handler.reply(200, headers={"Content-Type": "application/x-protobuf"})
+
+    return behave
+
+
+def works(programs: Path, folder: Path) -> None:
+    """Record a job, read it, send it over TLS to an address without a name, and see it on the page."""
+    (folder / "worker.py").write_text(WORKER)
+    (folder / "autoinst.yaml").write_text(RULES)
+    context, authority = certificate(folder)
+    paths: list[str] = []
+    with Receiver(context) as receiver:
+        receiver.chance = lambda: accepted(paths)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("AUTOINST_", "OTEL_"))} | {
+            "AUTOINST_HOME": str(folder / "home"),
+            "AUTOINST_AGENT": "off",
+            "AUTOINST_EXPORTERS": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": str(authority),
+        }
+
+        def call(*words: str, status: int = 0) -> str:
+            command = [programs / "autoinst", *words]
+            done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+            assert done.returncode == status, done.stdout + done.stderr
+            return done.stdout
+
+        assert call("check", "autoinst.yaml") == ""
+        assert call("run", "worker.py") == "done\n"
+        (record,) = (json.loads(line) for line in call("jobs", "--json").splitlines())
+        assert record["action"] == "__main__#job"
+        assert [event["name"] for event in record["events"]] == ["query.sqlite"]
+        call("agent", "--once")
+        assert set(paths) == {"/v1/traces", "/v1/metrics"}
+        environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url.replace("127.0.0.1", "localhost")
+        told = call("doctor", status=1)
+        assert "its certificate is not trusted" in told
+        assert "localhost" in told
+    with serving(folder / "home", program=str(programs / "autoinst")) as ui:
+        assert "__main__#job" in ui.ask("/actions").text
+        assert ui.ask("/static/app.js").status == 200
+
+
+def test_the_wheel_works_with_the_oldest_versions(tmp_path: Path, wheel: Path) -> None:
+    interpreter = pythons.find(OLDEST_PYTHON) or unavailable(f"Python {OLDEST_PYTHON} is not found")
+    oldest = floors()
+    constraints = "".join(f"{name}=={version}\n" for name, version in oldest.items())
+    programs = installed(tmp_path, wheel, interpreter, constraints)
+    found = json.loads(subprocess.run([programs / "python", "-c", VERSIONS], check=True, capture_output=True).stdout)
+    whole = {name: version.removesuffix(".0") for name, version in found.items()}
+    assert {name: whole[name] for name in oldest} == {name: text.removesuffix(".0") for name, text in oldest.items()}
+    works(programs, tmp_path)
+
+
+def test_the_wheel_works_with_the_newest_versions(tmp_path: Path, wheel: Path) -> None:
+    programs = installed(tmp_path, wheel, sys.executable, "")
+    found = json.loads(subprocess.run([programs / "python", "-c", VERSIONS], check=True, capture_output=True).stdout)
+    assert all(int(found[name].partition(".")[0]) >= least for name, least in NEWEST.items()), found
+    works(programs, tmp_path)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -140,15 +138,8 @@ def test_an_endpoint_that_cannot_be_reached_is_named_with_the_reason(path, journ
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *name]
-    subprocess.run(
-        [*command, "-keyout", folder / "key.pem", "-out", folder / "cert.pem"], check=True, capture_output=True
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context, str(folder / "cert.pem")
+    context, trusted = hostile.certificate(tmp_path_factory.mktemp("tls"))
+    return context, str(trusted)
 
 
 def test_a_certificate_that_is_not_trusted_is_told_and_one_that_is_named_is_trusted(path, journal, certificate):

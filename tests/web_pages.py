@@ -76,9 +76,9 @@ class Ui:
 
 
 @contextlib.contextmanager
-def serving(home: Path, *options: str, **variables: str) -> Iterator[Ui]:
-    """Serve `home` at a free port."""
-    command = [AUTOINST, "ui", "--port", "0", *options]
+def serving(home: Path, *options: str, program: str = AUTOINST, **variables: str) -> Iterator[Ui]:
+    """Serve `home` at a free port by `program`."""
+    command = [program, "ui", "--port", "0", *options]
     env = environment(home, **variables)
     process = subprocess.Popen(
         command, env=env, cwd=home.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
