@@ -25,7 +25,7 @@ LONGEST_PLACE = 300  # characters shown of a redirection's
 PIECE = 65_536  # bytes read at a time
 USER_AGENT = f"autoinst/{__version__}"
 # urllib3 1.26 names no IP address to OpenSSL, which then refuses to check it, and checks itself what OpenSSL does not.
-OLD = urllib3.__version__.startswith("1.")
+OLD = urllib3.__version__.startswith("1.")  # type: ignore[attr-defined]  # it is public all the same
 _ours = threading.local()
 
 

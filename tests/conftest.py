@@ -13,6 +13,7 @@ from autoinst.config import make_private
 from autoinst.store.sqlite import Store
 from tests import webdata
 from tests.agents import Agents
+from tests.clickhouses import Debian
 from tests.launching import make_programs
 from tests.web_pages import serving
 
@@ -49,6 +50,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def home(tmp_path: Path) -> Path:
     """Return a home that is not there yet."""
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def clickhouse() -> Iterator[Debian]:
+    """Start Debian's ClickHouse for the tests of one file, which make databases of their own in it."""
+    with Debian() as server:
+        yield server
 
 
 @pytest.fixture

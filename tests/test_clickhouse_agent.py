@@ -37,12 +37,6 @@ KILLS = 200  # `make kill`; a few in the normal run
 FORM = "clickhouse://user:password@host:8123/database"
 
 
-@pytest.fixture(scope="module")
-def server():
-    with Debian() as server:
-        yield server
-
-
 def fill(home, records):
     make_private(str(home))
     with Store(str(home / "store.sqlite3")) as store, store.transaction():
@@ -60,8 +54,8 @@ def autoinst(home, *arguments, **variables):
     )
 
 
-def test_jobs_of_a_worker_are_read_back_from_another_machine(server, home, agents, tmp_path):
-    url = server.address(server.make().database)
+def test_jobs_of_a_worker_are_read_back_from_another_machine(clickhouse, home, agents, tmp_path):
+    url = clickhouse.address(clickhouse.make().database)
     program = Program(tmp_path)
     program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
     program.write("work.py", "def job(number):\n    if number == 7: raise ValueError('seven')\n")
@@ -97,17 +91,17 @@ def eventually_prepared(url):
     return address
 
 
-def test_what_a_command_drains_is_sent_before_it_is_read(server, home):
-    url = server.address(server.make().database)
+def test_what_a_command_drains_is_sent_before_it_is_read(clickhouse, home):
+    url = clickhouse.address(clickhouse.make().database)
     fill(home, [job(1), job(2)])
     done = autoinst(home, "jobs", "--json", AUTOINST_STORE=url)
     assert len(done.stdout.splitlines()) == 2, done.stderr
 
 
-def test_who_follows_is_told_once_that_nothing_can_be_sent(server, home):
+def test_who_follows_is_told_once_that_nothing_can_be_sent(clickhouse, home):
     fill(home, [job(1)])
-    with Between(server.port) as proxy:
-        url = server.address(server.make().database).replace(f":{server.port}/", f":{proxy.port}/")
+    with Between(clickhouse.port) as proxy:
+        url = clickhouse.address(clickhouse.make().database).replace(f":{clickhouse.port}/", f":{proxy.port}/")
         assert autoinst(home, "jobs", AUTOINST_STORE=url).returncode == 0  # which makes the tables
         env = environment(home, AUTOINST_STORE=url, AUTOINST_AGENT="off")
         tail = subprocess.Popen([AUTOINST, "tail"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -127,8 +121,8 @@ def test_who_follows_is_told_once_that_nothing_can_be_sent(server, home):
         assert len(told) == len(set(told)) == 3, told  # both feeds, and whoever asks
 
 
-def test_imported_jobs_are_sent_too(server, home, tmp_path):
-    url = server.address(server.make().database)
+def test_imported_jobs_are_sent_too(clickhouse, home, tmp_path):
+    url = clickhouse.address(clickhouse.make().database)
     (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job(n).to_json()) + "\n" for n in (1, 2, 3)))
     done = autoinst(home, "import", str(tmp_path / "jobs.jsonl"), AUTOINST_STORE=url)
     assert (done.returncode, done.stdout) == (0, "3 jobs imported\n"), done.stderr
@@ -139,9 +133,9 @@ def test_imported_jobs_are_sent_too(server, home, tmp_path):
 
 def test_jobs_wait_while_the_server_is_away(home, agents):
     fill(home, [job(number) for number in range(1, 6)])
-    with Debian() as server:
-        address = server.make()
-        url = server.address(address.database)
+    with Debian() as clickhouse:
+        address = clickhouse.make()
+        url = clickhouse.address(address.database)
         agents.start(AUTOINST_STORE=url)
         with read(eventually_prepared(url)) as store:
             eventually(lambda: store.count() == 5)
@@ -152,11 +146,11 @@ def test_jobs_wait_while_the_server_is_away(home, agents):
     assert done.returncode == 1
     assert told["server"]["ok"] is False
     assert told["server"]["waiting"] == 3
-    place = f"http://127.0.0.1:{server.port}/{address.database}"
+    place = f"http://127.0.0.1:{clickhouse.port}/{address.database}"
     assert f"AUTOINST_STORE: {place}: connection refused; 3 job(s) wait here" in told["attention"]
     assert PASSWORD not in done.stdout
     [shown] = [row["value"] for row in told["settings"] if row["name"] == "AUTOINST_STORE"]
-    assert shown == f"clickhouse://autoinst:***@127.0.0.1:{server.port}/{address.database}"
+    assert shown == f"clickhouse://autoinst:***@127.0.0.1:{clickhouse.port}/{address.database}"
 
 
 def sent_by(home, address):
@@ -165,9 +159,9 @@ def sent_by(home, address):
     return 0 if row is None else row.jobs
 
 
-def test_doctor_says_what_the_server_answers(server, home):
-    address = server.make()
-    url = server.address(address.database)
+def test_doctor_says_what_the_server_answers(clickhouse, home):
+    address = clickhouse.make()
+    url = clickhouse.address(address.database)
     first = json.loads(autoinst(home, "doctor", "--json", AUTOINST_STORE=url).stdout)["server"]
     assert first["ok"] is True
     assert first["answer"] == "it has no tables yet: the first agent makes them"
@@ -210,16 +204,16 @@ def test_addresses():
     assert parse("clickhouse://h/d").user == "default"
 
 
-def test_what_is_wrong_is_said_exactly(server, home):
+def test_what_is_wrong_is_said_exactly(clickhouse, home):
     fill(home, [job(1)])
-    database = server.make().database
-    place = f"http://127.0.0.1:{server.port}"
+    database = clickhouse.make().database
+    place = f"http://127.0.0.1:{clickhouse.port}"
     cases = {
-        server.address(database, password="wrong"): f"{place}/{database}: user 'autoinst' and that password are not"
+        clickhouse.address(database, password="wrong"): f"{place}/{database}: user 'autoinst' and that password are not"
         " known there",
-        server.address(database, user="nobody"): f"{place}/{database}: user 'nobody' and that password are not known"
-        " there",
-        server.address("none"): f"{place}/none: there is no database 'none'; make it: CREATE DATABASE none",
+        clickhouse.address(database, user="nobody"): f"{place}/{database}: user 'nobody' and that password are not"
+        " known there",
+        clickhouse.address("none"): f"{place}/none: there is no database 'none'; make it: CREATE DATABASE none",
         f"clickhouse://u:p@127.0.0.1:{free_port()}/x": "connection refused",
     }
     for url, text in cases.items():
@@ -227,14 +221,14 @@ def test_what_is_wrong_is_said_exactly(server, home):
         assert (done.returncode, text in done.stderr) == (1, True), done.stderr
         done = autoinst(home, "jobs", AUTOINST_STORE=url)
         assert (done.returncode, text in done.stderr) == (1, True), done.stderr
-    done = autoinst(home, "agent", "--once", AUTOINST_STORE=server.address(database, user="reader"))
+    done = autoinst(home, "agent", "--once", AUTOINST_STORE=clickhouse.address(database, user="reader"))
     assert "user 'reader' may not do that" in done.stderr
     with Store(str(home / "store.sqlite3")) as store:
         assert store.count() == 1
 
 
-def test_versions_of_tables(server, tmp_path):
-    address = server.make()
+def test_versions_of_tables(clickhouse, tmp_path):
+    address = clickhouse.make()
     with pytest.raises(OutdatedStoreError, match="it has no tables yet: they are made by the first agent"):
         read(address)
     path = str(tmp_path / "store.sqlite3")
@@ -258,11 +252,11 @@ def children(pid):
         return [int(number) for number in file.read().split()]
 
 
-def kill_agents(server, home, kills, seed):
+def kill_agents(clickhouse, home, kills, seed):
     """Kill agents with their exporters at random moments; return how many jobs there are, and the address."""
-    address = server.make()
+    address = clickhouse.make()
     chance = random.Random(seed)
-    env = environment(home, AUTOINST_STORE=server.address(address.database))
+    env = environment(home, AUTOINST_STORE=clickhouse.address(address.database))
     count = 0
     for _ in range(kills):
         fill(home, [job(count + n, chance.choice(["ok", "ok", "error", "killed"])) for n in range(1, 41)])
@@ -273,45 +267,45 @@ def kill_agents(server, home, kills, seed):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         agent.wait()
-    url = server.address(address.database)
+    url = clickhouse.address(address.database)
     eventually(lambda: autoinst(home, "agent", "--once", AUTOINST_STORE=url).returncode == 0, 120)
     return count, address
 
 
-def check_kills(server, home, kills, seed):
-    count, address = kill_agents(server, home, kills, seed)
-    with Store(str(home / "store.sqlite3"), readonly=True) as sqlite, read(address) as clickhouse:
+def check_kills(clickhouse, home, kills, seed):
+    count, address = kill_agents(clickhouse, home, kills, seed)
+    with Store(str(home / "store.sqlite3"), readonly=True) as sqlite, read(address) as shared:
         expected = [record.to_json() for record in sqlite.jobs(JobFilter(limit=0))]
-        assert [record.to_json() for record in clickhouse.jobs(JobFilter(limit=0))] == expected
+        assert [record.to_json() for record in shared.jobs(JobFilter(limit=0))] == expected
         assert len(expected) == clickhouse.count() == count
         assert clickhouse.totals(0, 2**62) == sqlite.totals(0, 2**62)
         assert [group.total for group in clickhouse.errors()] == [group.total for group in sqlite.errors()]
 
 
-def test_agents_killed_at_random_lose_and_double_nothing(server, home):
-    check_kills(server, home, 5, 1)
+def test_agents_killed_at_random_lose_and_double_nothing(clickhouse, home):
+    check_kills(clickhouse, home, 5, 1)
 
 
 @pytest.mark.kill
 @pytest.mark.timeout(3600)
-def test_agents_killed_two_hundred_times_lose_and_double_nothing(server, home):
-    check_kills(server, home, KILLS, 2)
+def test_agents_killed_two_hundred_times_lose_and_double_nothing(clickhouse, home):
+    check_kills(clickhouse, home, KILLS, 2)
 
 
-def test_two_shards_are_read_as_one(server, tmp_path):
+def test_two_shards_are_read_as_one(clickhouse, tmp_path):
     """Each home sends to one shard; who reads does so through tables over both (docs/scale.md)."""
-    shards = [server.make(f"shard_{number}") for number in (1, 2)]
+    shards = [clickhouse.make(f"shard_{number}") for number in (1, 2)]
     for number, shard in enumerate(shards):
         path = str(tmp_path / f"{number}.sqlite3")
         with Store(path) as store, store.transaction():
             store.insert([job(number * 100 + n, "error") for n in range(10)])
         ship(path, shard)
-    both = server.make("both_shards")
-    client = Client(parse(server.address("both_shards", user="default", password="")))
+    both = clickhouse.make("both_shards")
+    client = Client(parse(clickhouse.address("both_shards", user="default", password="")))
     for table in schema.TABLES:
         client.run(f"CREATE TABLE {table} AS shard_1.{table} ENGINE = Distributed(shards, '', {table}, rand())")
-    with read(both) as clickhouse:
-        assert len({record.id for record in clickhouse.jobs(JobFilter(limit=0))}) == clickhouse.count() == 20
+    with read(both) as shared:
+        assert len({record.id for record in shared.jobs(JobFilter(limit=0))}) == shared.count() == 20
         assert clickhouse.totals(0, 2**62)["shop.Mailer#perform"].error == 20
         (group,) = clickhouse.errors()
         assert group.total == 20

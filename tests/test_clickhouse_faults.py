@@ -18,7 +18,7 @@ from autoinst.store.sqlite import Store
 from tests import hostile
 from tests.agents import Agents, eventually
 from tests.between import Between
-from tests.clickhouses import PASSWORD, USER, Debian, read, ship
+from tests.clickhouses import PASSWORD, USER, read, ship
 from tests.exported import job
 from tests.harness import Program
 from tests.hostile import Receiver, pauses, status
@@ -33,12 +33,6 @@ SECONDS = 1.5  # a request may take; the hanging ones do
 JOURNAL = logging.getLogger("autoinst.tests.clickhouse")
 FAULTS = [name for name in MISDEEDS if name != "no OTLP at all"]
 INSERTS = {"jobs": "INSERT+INTO+job", "totals": "INSERT+INTO+total"}
-
-
-@pytest.fixture(scope="module")
-def server():
-    with Debian() as server:
-        yield server
 
 
 def through(port, database, scheme="clickhouse"):
@@ -74,10 +68,10 @@ def same(home, address, number=JOBS):
 
 @pytest.mark.parametrize("kind", INSERTS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_nothing_is_lost_or_doubled(server, home, kind, fault):
-    address = server.make()
+def test_nothing_is_lost_or_doubled(clickhouse, home, kind, fault):
+    address = clickhouse.make()
     fill(home, records())
-    with Between(server.port) as proxy:
+    with Between(clickhouse.port) as proxy:
         proxy.only = INSERTS[kind]
         proxy.behave(*MISDEEDS[fault])
         pump = pump_to(kind, through(proxy.port, address.database), home)
@@ -93,11 +87,11 @@ def test_nothing_is_lost_or_doubled(server, home, kind, fault):
 
 
 @pytest.mark.parametrize("kind", INSERTS)
-def test_a_server_that_misbehaves_from_the_first_question_on(server, home, kind):
+def test_a_server_that_misbehaves_from_the_first_question_on(clickhouse, home, kind):
     """The tables are not even made when it begins."""
-    address = server.make()
+    address = clickhouse.make()
     fill(home, records())
-    with Between(server.port) as proxy:
+    with Between(clickhouse.port) as proxy:
         proxy.behave(*[each for fault in FAULTS for each in MISDEEDS[fault]])
         pump = pump_to(kind, through(proxy.port, address.database), home)
         run_dry(pump)
@@ -108,11 +102,11 @@ def test_a_server_that_misbehaves_from_the_first_question_on(server, home, kind)
 
 
 @pytest.mark.parametrize("kind", INSERTS)
-def test_a_server_that_is_down_for_minutes_is_asked_ever_more_seldom(server, home, kind):
+def test_a_server_that_is_down_for_minutes_is_asked_ever_more_seldom(clickhouse, home, kind):
     now = [1000.0]
-    address = server.make()
+    address = clickhouse.make()
     fill(home, records())
-    with Between(server.port) as proxy:
+    with Between(clickhouse.port) as proxy:
         circuit = Circuit(clock=lambda: now[0], chance=lambda: 1.0)
         pump = pump_to(kind, through(proxy.port, address.database), home, circuit)
         proxy.chance = lambda: status(503) if now[0] < 1600 else None
@@ -124,11 +118,11 @@ def test_a_server_that_is_down_for_minutes_is_asked_ever_more_seldom(server, hom
 
 
 @pytest.mark.parametrize("kind", INSERTS)
-def test_a_server_that_asks_for_time_gets_it(server, home, kind):
+def test_a_server_that_asks_for_time_gets_it(clickhouse, home, kind):
     now = [1000.0]
-    address = server.make()
+    address = clickhouse.make()
     fill(home, records(3))
-    with Between(server.port) as proxy:
+    with Between(clickhouse.port) as proxy:
         circuit = Circuit(0.001, 0.01, clock=lambda: now[0])
         pump = pump_to(kind, through(proxy.port, address.database), home, circuit)
         proxy.only = INSERTS[kind]
@@ -157,21 +151,21 @@ class Refusing(Between):
             super().accept(handler)
 
 
-def test_a_row_of_totals_that_is_refused_for_good_holds_up_no_other(server, home):
-    address = server.make()
+def test_a_row_of_totals_that_is_refused_for_good_holds_up_no_other(clickhouse, home):
+    address = clickhouse.make()
     jobs = records()
     jobs[7].action = "shop.Odd#perform"
     fill(home, jobs)
-    proxy = Refusing(server.port)
+    proxy = Refusing(clickhouse.port)
     with proxy:
         proxy.word = b"shop.Odd"
         pump = pump_to("totals", through(proxy.port, address.database), home)
         run_dry(pump)
         assert pump.trouble == ""
-        with read(address) as clickhouse, Store(str(home / "store.sqlite3")) as store:
+        with read(address) as shared, Store(str(home / "store.sqlite3")) as store:
             expected = store.totals(0, 2**62)
             assert expected.pop("shop.Odd#perform").jobs == 1
-            assert clickhouse.totals(0, 2**62) == expected
+            assert shared.totals(0, 2**62) == expected
             (problem,) = store.problems()
             # The same job's minute, ten minutes and hour, each once.
             assert (problem.kind, problem.times) == ("clickhouse", 3)
@@ -187,13 +181,13 @@ def test_a_row_of_totals_that_is_refused_for_good_holds_up_no_other(server, home
     same(home, address, JOBS + 1)
 
 
-def test_totals_wait_where_one_row_after_the_other_is_refused(server, home):
-    address = server.make()
+def test_totals_wait_where_one_row_after_the_other_is_refused(clickhouse, home):
+    address = clickhouse.make()
     jobs = records()
     for number, one in enumerate(jobs):
         one.action = f"shop.Job{number}#perform"
     fill(home, jobs)
-    proxy = Refusing(server.port)
+    proxy = Refusing(clickhouse.port)
     with proxy:
         pump = pump_to("totals", through(proxy.port, address.database), home)
         deadline = time.monotonic() + 60
@@ -287,11 +281,11 @@ def stored(home):
         return list(store.jobs(JobFilter(limit=0)))
 
 
-def test_idle_where_there_is_nothing_to_send(server, home):
-    address = server.make()
+def test_idle_where_there_is_nothing_to_send(clickhouse, home):
+    address = clickhouse.make()
     fill(home, [])
     for kind in INSERTS:
-        pump = pump_to(kind, through(server.port, address.database), home)
+        pump = pump_to(kind, through(clickhouse.port, address.database), home)
         run_dry(pump)
         assert pump.turn(all_now=True).wait == IDLE
         pump.close()

@@ -19,7 +19,7 @@ from autoinst.store.clickhouse import incidents
 from autoinst.store.query import JobFilter
 from autoinst.store.sqlite import Store
 from tests.between import Between
-from tests.clickhouses import Debian, read, ship
+from tests.clickhouses import read, ship
 from tests.exported import job
 from tests.hostile import status
 from tests.launching import AUTOINST, environment
@@ -36,12 +36,6 @@ pytestmark = [pytest.mark.once, pytest.mark.service]
 FRAMES = [Frame("/app/jobs.py", 7, "perform", in_app=True)]
 
 
-@pytest.fixture(scope="module")
-def server():
-    with Debian() as server:
-        yield server
-
-
 def failed(number: int, uid: bytes = b"12345678") -> Record:
     record = Record(record_id(uid, number), "error", time.time_ns(), action="a#b", duration_ns=1000)
     record.exception = ExceptionInfo("builtins.ValueError", "x", FRAMES)
@@ -53,10 +47,10 @@ def fail(home, address, number):
     ship(str(home / "store.sqlite3"), address)
 
 
-def test_a_page_resolves_ignores_and_reopens_an_error(server, home, tmp_path):
-    address = server.make()
+def test_a_page_resolves_ignores_and_reopens_an_error(clickhouse, home, tmp_path):
+    address = clickhouse.make()
     fail(home, address, 1)
-    with serving(tmp_path / "elsewhere", AUTOINST_STORE=server.address(address.database)) as ui:
+    with serving(tmp_path / "elsewhere", AUTOINST_STORE=clickhouse.address(address.database)) as ui:
         path = f"/errors/{ui.json('/errors')['errors'][0]['fingerprint']}"
         own = {"Origin": ui.address, "Content_Type": "application/x-www-form-urlencoded"}
 
@@ -80,10 +74,10 @@ def test_a_page_resolves_ignores_and_reopens_an_error(server, home, tmp_path):
         assert "it came back" in ui.ask(path).text
 
 
-def test_who_may_only_read_is_told_so(server, home, tmp_path):
-    address = server.make()
+def test_who_may_only_read_is_told_so(clickhouse, home, tmp_path):
+    address = clickhouse.make()
     fail(home, address, 1)
-    url = server.address(address.database, user="reader")
+    url = clickhouse.address(address.database, user="reader")
     with serving(tmp_path / "elsewhere", AUTOINST_STORE=url) as ui:
         path = f"/errors/{ui.json('/errors')['errors'][0]['fingerprint']}"
         body = f"csrf={ui.csrf(path)}&state=resolved"
@@ -95,10 +89,10 @@ def test_who_may_only_read_is_told_so(server, home, tmp_path):
         assert ui.json("/errors")["errors"][0]["state"] == "open"
 
 
-def test_commands_resolve_ignore_and_reopen_an_error(server, home, tmp_path):
-    address = server.make()
+def test_commands_resolve_ignore_and_reopen_an_error(clickhouse, home, tmp_path):
+    address = clickhouse.make()
     fail(home, address, 1)
-    url = server.address(address.database)
+    url = clickhouse.address(address.database)
 
     def errors(*words: str) -> list[dict[str, Any]]:
         done = autoinst(tmp_path / "elsewhere", "errors", "--json", *words, AUTOINST_STORE=url)
@@ -111,8 +105,8 @@ def test_commands_resolve_ignore_and_reopen_an_error(server, home, tmp_path):
         assert [each["state"] for each in errors("--state", "all")] == [state]
 
 
-def test_the_last_word_counts_though_the_clock_was_set_back(server, home, monkeypatch):
-    address = server.make()
+def test_the_last_word_counts_though_the_clock_was_set_back(clickhouse, home, monkeypatch):
+    address = clickhouse.make()
     fail(home, address, 1)
     with read(address) as store:
         (group,) = store.errors()
@@ -162,13 +156,13 @@ def wait_for(what, seconds=120.0):
         time.sleep(0.05)
 
 
-def test_tail_follows_the_jobs_of_all_machines(server, home, tmp_path):
-    address = server.make()
+def test_tail_follows_the_jobs_of_all_machines(clickhouse, home, tmp_path):
+    address = clickhouse.make()
     machines = [tmp_path / f"machine_{number}" for number in (1, 2)]
     for number, machine in enumerate(machines):
         fill(machine, [job(number * 100 + n) for n in range(1, 4)])
         ship(str(machine / "store.sqlite3"), address)
-    url = server.address(address.database)
+    url = clickhouse.address(address.database)
     with tail(home, "--limit", "2", AUTOINST_STORE=url) as (jobs, _):
         wait_for(lambda: len(jobs) == 2)
         expected = [job(102).id, job(103).id]
@@ -184,13 +178,13 @@ def test_tail_follows_the_jobs_of_all_machines(server, home, tmp_path):
         wait_for(lambda: jobs[-1]["id"] == job(300).id)
 
 
-def test_tail_goes_on_when_the_server_is_back(server, home, tmp_path):
-    address = server.make()
+def test_tail_goes_on_when_the_server_is_back(clickhouse, home, tmp_path):
+    address = clickhouse.make()
     elsewhere = tmp_path / "elsewhere"
     fill(elsewhere, [job(1)])
     ship(str(elsewhere / "store.sqlite3"), address)
     with (
-        Between(server.port) as proxy,
+        Between(clickhouse.port) as proxy,
         tail(home, "--action", "shop.*", AUTOINST_STORE=through(proxy.port, address.database)) as (jobs, told),
     ):
         wait_for(lambda: len(jobs) == 1)
@@ -204,8 +198,8 @@ def test_tail_goes_on_when_the_server_is_back(server, home, tmp_path):
     assert [line for line in told if "answered 503" in line and "looking again" in line] == told[:1]
 
 
-def test_what_arrives_is_told_once(server, home):
-    address = server.make()
+def test_what_arrives_is_told_once(clickhouse, home):
+    address = clickhouse.make()
     path = str(home / "store.sqlite3")
     fill(home, [job(1)])
     ship(path, address)

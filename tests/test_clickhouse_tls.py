@@ -10,7 +10,7 @@ from autoinst.errors import StoreError
 from autoinst.store.clickhouse.address import parse
 from autoinst.store.clickhouse.client import Client
 from tests.between import Between
-from tests.clickhouses import Debian, ship
+from tests.clickhouses import ship
 from tests.exported import job
 from tests.hostile import certificate
 from tests.test_clickhouse_agent import autoinst
@@ -22,27 +22,21 @@ pytestmark = [pytest.mark.once, pytest.mark.service]
 
 
 @pytest.fixture(scope="module")
-def server():
-    with Debian() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     return {name: certificate(folder, name) for name in ("own", "other")}
 
 
 @pytest.fixture
-def proxy(server, files):
+def proxy(clickhouse, files):
     context, _ = files["own"]
-    with Between(server.port, context) as found:
+    with Between(clickhouse.port, context) as found:
         yield found
 
 
-def test_who_has_the_authority_sends_and_reads(server, proxy, files, tmp_path):
+def test_who_has_the_authority_sends_and_reads(clickhouse, proxy, files, tmp_path):
     home = tmp_path / "home"
-    address = server.make()
+    address = clickhouse.make()
     fill(home, [job(n) for n in range(1, 6)])
     url = f"{through(proxy.port, address.database, 'clickhouses')}?certificate={files['own'][1]}"
     pump = pump_to("jobs", url, home)

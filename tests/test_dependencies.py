@@ -65,8 +65,8 @@ def installed(folder: Path, wheel: Path, interpreter: str, constraints: str) -> 
     (folder / "build.txt").write_text(BUILT_WITH)
     subprocess.run([interpreter, "-m", "venv", folder / "venv"], check=True, capture_output=True)
     programs = folder / "venv" / "bin"
-    command = [programs / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    command += ["-c", folder / "constraints.txt", f"autoinst[ui] @ {wheel.as_uri()}"]
+    command = [str(programs / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    command += ["-c", str(folder / "constraints.txt"), f"autoinst[ui] @ {wheel.as_uri()}"]
     built = dict.fromkeys(("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), str(folder / "build.txt"))  # older, newer pip
     done = subprocess.run(command, env=os.environ | built, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -111,7 +111,7 @@ def works(programs: Path, folder: Path) -> None:
         }
 
         def call(*words: str, status: int = 0) -> str:
-            command = [programs / "autoinst", *words]
+            command = [str(programs / "autoinst"), *words]
             done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
             assert done.returncode == status, done.stdout + done.stderr
             return done.stdout

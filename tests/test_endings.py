@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -104,6 +105,26 @@ def test_a_fork_inside_a_job_leaves_one_record(program: Program) -> None:
 def test_a_childs_exception_in_its_copy_of_a_job_is_not_the_jobs(program: Program) -> None:
     records = run(program, "try:\n    jobs.failing_child()\nexcept ValueError:\n    os._exit(3)\n")
     assert told(records) == {("jobs#failing_child", "ok"): 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "calls"),
+    [
+        ("for n in range(5): jobs.job(n)\n", 5),
+        ("jobs.job(1)\nimport atexit\natexit.register(jobs.job, 2)\njobs.job(3)\n", 3),
+        ("jobs.job(1)\njobs.job(2)\nraise SystemExit(3)\n", 2),
+        # A fork in which no job runs has its parent's statuses and writes none; any other counts its own.
+        ("for n in range(3): jobs.job(n)\nchild = os.fork()\nif child: os.waitpid(child, 0)\n", 3),
+        ("for n in range(3): jobs.job(n)\nchild = os.fork()\njobs.job(3)\nif child: os.waitpid(child, 0)\n", 5),
+        ("jobs.job(1)\njobs.job(2)\nif not os.fork():\n    jobs.job(3)\n    os._exit(0)\nos.wait()\n", 3),
+    ],
+)
+def test_calls_are_counted_to_the_end_of_a_short_program(program: Program, code: str, calls: int) -> None:
+    run(program, code)
+    done = program.execute([sys.executable, "-m", "autoinst.cli.main", "doctor", "--json"], {"AUTOINST_PACKS": "none"})
+    assert done.stdout, done.stderr
+    (row,) = json.loads(done.stdout)["rule_statuses"]
+    assert (row["status"], row["calls"]) == ("patched", calls)
 
 
 def test_a_job_in_a_forked_child_is_one_of_its_own(program: Program) -> None:

@@ -36,7 +36,6 @@ _current = current.get
 _subscribers = notifications.subscribers
 MAX_KINDS = 1_000  # actions of one probe kept packed: a method may be that of many classes
 HANDS = "hands"
-STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses by a running worker
 
 
 class NoFields:
@@ -295,8 +294,7 @@ class JobProbe(Probe):
             self.end_transaction(owner(node), result, exception)
         registry = self.registry
         if registry.dirty_after < node.started:
-            registry.dirty_after = node.started + STATUS_INTERVAL
-            registry.flush()
+            registry.renew(node.started)
 
     def end_transaction(self, transaction: Transaction, result: Any, exception: BaseException | None) -> None:
         """Store what the rule reads at the end, then the record, and tell the subscribers."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from autoinst.hook.probe import Probe
     from autoinst.hook.target import Site
     from autoinst.rules.model import Rule, RuleSet
+    from autoinst.spool.arena import Arena
 
 MAX_PLACES = 20  # functions named in a rule's status
 MAX_ROWS = 128  # rules of a status: more never fit into its region
@@ -34,6 +35,7 @@ FEW = 8  # rules of a module up to which a function is compared with each
 MAX_DETAIL = 120
 MAX_DEAD_SITES = 1_000
 NEVER = sys.maxsize
+STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses by a running worker
 
 
 class RuleState:
@@ -131,6 +133,7 @@ class Registry:
         self._next_site = count().__next__
         self._sites_limit = MAX_DEAD_SITES
         self._carries = False
+        self._ends_known = False
 
     def state(self, rule: Rule) -> RuleState:
         """Return the state of `rule`."""
@@ -286,12 +289,40 @@ class Registry:
         if len(self.notes) < MAX_PLACES and text not in self.notes:
             self.notes.append(text)
 
+    def renew(self, now: int) -> None:
+        """Write the statuses, as a job has ended that began `now` (monotonic ns), and see to it that the last are."""
+        if not self._ends_known:
+            import atexit
+
+            self._ends_known = True
+            atexit.register(self._flush_last)
+            recorder.at_fork.append(self._forget_calls)
+        self.dirty_after = now + STATUS_INTERVAL
+        self.flush()
+
+    def _forget_calls(self) -> None:
+        self.dirty_after = 0
+        for state in tuple(self.states.values()):
+            state.calls = 0
+
+    def _flush_last(self) -> None:
+        try:
+            spool = recorder.get().spool
+            if spool.arenas and spool.here[0]:  # else it is a fork in which no job has run
+                self._write(spool.arenas[0])
+        except Exception as error:
+            if not faults.absorbed(error, "statuses"):
+                raise
+
     def flush(self) -> None:
         """Write the statuses into the first arena, if there is one."""
         arenas = recorder.get().spool.arenas
         if not arenas:
             return
         self._patch_late()
+        self._write(arenas[0])
+
+    def _write(self, arena: Arena) -> None:
         states = tuple(self.states.values())
         if len(states) > MAX_ROWS:  # those that have something to tell first
             states = (*[state for state in states if state.found], *[state for state in states if not state.found])
@@ -303,7 +334,7 @@ class Registry:
             "unavailable": [[where, field, *entry] for (where, field), entry in self.unavailable.items()],
             "notes": [*self.notes, *(f"{count} x {what}" for what, count in faults.counts.items())],
         }
-        while not arenas[0].write_status(status) and (status["rules"] or status["unavailable"]):
+        while not arena.write_status(status) and (status["rules"] or status["unavailable"]):
             # Too much for the region: what matters least goes first.
             status["unavailable"] = status["unavailable"][: len(status["unavailable"]) // 2]
             status["rules"] = status["rules"][: len(status["rules"]) * 3 // 4]

@@ -12,7 +12,7 @@ from autoinst.trace.sanitize import FILTERED, Sanitizer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from autoinst.config import Config
@@ -140,6 +140,8 @@ class Recorder:
         inherited = self.spool
         self.spool = self._new_spool()
         inherited.abandon()
+        for forget in at_fork:
+            forget()
         return self.spool
 
 
@@ -155,6 +157,7 @@ def _cgroup() -> str | None:
 
 
 active: Recorder | None = None
+at_fork: list[Callable[[], None]] = []  # called in a child whose memory has its parent's counts
 
 
 def get() -> Recorder:
