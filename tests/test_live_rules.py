@@ -763,6 +763,35 @@ def test_no_look_while_autoinst_is_imported(tmp_path: Path) -> None:
     assert (result.status, result.stderr, len(result.records)) == (0, "", 1)
 
 
+@pytest.mark.parametrize("statement", ["with autoinst.monitor('Reports#nightly'): pass", "import autoinst.cli.doctor"])
+def test_no_look_while_a_program_imports_autoinst(tmp_path: Path, statement: str) -> None:
+    program = Program(tmp_path)
+    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
+    program.write("work.py", "def job():\n    pass\n")
+    result = program.run(
+        "-c",
+        "import sys\n"
+        "from autoinst.hook import finder\n"
+        "found = next(each for each in sys.meta_path if type(each) is finder.Finder)\n"
+        "names = []\n"
+        "class Due:\n"  # a second has passed before each of them
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        names.append(name)\n"
+        "        found.look_after = 0\n"
+        "sys.meta_path.insert(0, Due)\n"
+        "import autoinst\n"
+        f"{statement}\n"
+        "import work\n"
+        "work.job()\n"
+        "own = [name for name in names if name.startswith('autoinst.')]\n"
+        "assert len(own) == len(set(own)) > 5, names\n",  # a module that is found twice is there twice
+        AUTOINST_PACKS="none",
+    )
+    assert (result.status, result.stderr) == (0, "")
+    assert "work#job" in [record["action"] for record in result.records]
+
+
 def test_rules_of_earlier_edits_do_not_stay_and_lazy_modules_are_left_alone(tmp_path: Path) -> None:
     program = Program(tmp_path)
     program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")

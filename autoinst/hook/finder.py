@@ -131,10 +131,10 @@ class Finder:
     ) -> ModuleSpec | None:
         """Return the other finders' spec of a wanted module, with its loader prepared; None for all others."""
         now = monotonic_ns()
-        if self.look_after < now and not self._preparing:
+        if self.look_after < now and not self._preparing and not _is_ours_on_its_way(name):
             self.look(now)
         first = sys.meta_path[0] if sys.meta_path else self
-        if first is not self._first:
+        if first is not self._first and (first is self or not _is_ours_on_its_way(name)):
             self._first = first
             if first is not self:
                 self._watch_those_ahead()
@@ -287,3 +287,11 @@ def _forked_child() -> None:
 def is_own(name: str) -> bool:
     """Return whether `name` is a module of autoinst itself."""
     return name == "autoinst" or name.startswith("autoinst.")
+
+
+def _is_ours_on_its_way(name: str) -> bool:
+    """Return whether `name` is imported for a module of autoinst itself: what a look needs may be half there."""
+    if is_own(name):
+        return True
+    loaded = [module for key, module in dict(sys.modules).items() if type(key) is str and is_own(key)]
+    return any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in loaded)
