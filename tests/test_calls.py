@@ -379,3 +379,54 @@ def test_a_function_that_is_refused_is_left_as_it_is(tmp_path: Path, last: str, 
     result = program.run("worker.py", AUTOINST_PACKS="none")
     assert (result.status, result.stderr, result.records) == (plain.status, plain.stderr, []) == (0, "", [])
     assert reason in doctor(program)
+
+
+def test_several_rules_for_one_call(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write(
+        "loop.py",
+        """
+        def work(jobs):
+            for name, job in jobs:
+                run(name, job)
+
+        def run(name, job):
+            try:
+                job.perform(3)
+            except ValueError:
+                pass
+        """,
+    )
+    call = "loop.run.<calls>.job.perform"
+    program.write(
+        "rules.yaml",
+        f"""
+        version: 1
+        jobs:
+          - {{function: loop.run, payload: {{job_id: "${{name}}"}}}}
+        enrich:
+          - {{function: {call}, tags: {{of: "${{name}}"}}}}
+        exceptions:
+          - {{function: {call}, exception: "${{exception}}"}}
+        """,
+    )
+    program.write(
+        "worker.py",
+        """
+        import loop
+
+        class Job:
+            def perform(self, n):
+                return n
+
+        class Bad:
+            def perform(self, n):
+                raise ValueError("bad")
+
+        loop.work([("good", Job()), ("bad", Bad())])
+        """,
+    )
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert (result.status, result.stderr) == (0, "")
+    ended = [(record["job_id"], record["status"], record["tags"]) for record in result.records]
+    assert ended == [("good", "ok", {"of": "good"}), ("bad", "error", {"of": "bad"})]

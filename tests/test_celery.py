@@ -120,6 +120,9 @@ SEND = """
 import sys
 from shop import *
 
+if sys.argv[1] == "early":
+    add.apply_async((6,), task_id="early")
+    sys.exit()
 add.apply_async((1, 0, "hunter2"), {"b": 2}, task_id="add")
 fail.apply_async(("x",), task_id="fail")
 flaky.apply_async((2,), task_id="flaky")
@@ -201,6 +204,7 @@ DEADLY = {
         celery("die-once", "shop.die_once", status="killed", killed=True),
         celery("die-once", "shop.die_once"),
     ],
+    "early": [celery("early", "shop.add", args=[6], clock_skew=True)],
     # Celery asks the child to end before it kills it.
     "endless": [celery("endless", "shop.endless", status="error", exception=("SystemExit", "-241", [], "endless"))],
     "slow": [
@@ -243,6 +247,8 @@ def work(
     variables = {"BROKER": broker, "BACKEND": backend}
     worker = Worker(folder, "celery", {"shop.py": TASKS, "send.py": SEND}, variables, instrumented=instrumented)
     worker.call("python", "send.py", "deadly" if "die" in expected else "gentle")
+    if "early" in expected:
+        worker.call("python", "ahead.py", "send.py", "early")
     worker.start("celery", "-A", "shop", "worker", *options)
     worker.stop_after(job for job, runs in expected.items() for _ in runs)
     return worker

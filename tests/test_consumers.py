@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers import RabbitMQ, Redis
 from tests.tested import Library
-from tests.workers import Worker, check_records, link, put_by, run
+from tests.workers import Worker, check_records, link, put_by, run, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,8 @@ import os, signal
 from notes import note
 
 def handle(name):
-    note(name)
+    if note(name) < 3 and name == "flaky":
+        raise RuntimeError("try again")
     if name == "fail":
         raise ValueError("bad")
     if name == "die":
@@ -33,15 +34,24 @@ import pika
 from shop import handle
 
 channel = pika.BlockingConnection(pika.URLParameters(os.environ["BROKER"])).channel()
-channel.queue_declare("mail")
+channel.queue_declare("mail", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "wait"})
+back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "mail", "x-message-ttl": 1500}
+channel.queue_declare("wait", arguments=back)
 
 class Mail:
     def receive(self, channel, method, properties, body):
-        channel.basic_ack(method.delivery_tag)
+        if properties.message_id == "die":
+            channel.basic_ack(method.delivery_tag)
         try:
             handle(properties.message_id)
-        except ValueError:
+        except RuntimeError:
+            channel.basic_nack(method.delivery_tag, requeue=False)
             raise
+        except ValueError:
+            channel.basic_ack(method.delivery_tag)
+            raise
+        else:
+            channel.basic_ack(method.delivery_tag)
         finally:
             if properties.message_id == "add":
                 child = pika.BasicProperties(message_id="child")
@@ -50,13 +60,14 @@ class Mail:
 if sys.argv[1] == "send":
     for name in sys.argv[2:]:
         headers = {"retries": 1} if name == "again" else None
-        channel.basic_publish("", "mail", name.encode(), pika.BasicProperties(message_id=name, headers=headers))
+        queue = "wait" if name == "later" else "mail"
+        channel.basic_publish("", queue, name.encode(), pika.BasicProperties(message_id=name, headers=headers))
 else:
     channel.basic_consume("mail", Mail().receive)
     while True:
         try:
             channel.start_consuming()
-        except ValueError:
+        except (RuntimeError, ValueError):
             pass
 """
 KOMBU = """
@@ -64,11 +75,21 @@ import os, sys
 from kombu import Connection, Queue
 from shop import handle
 
-mail = Queue("kombu", routing_key="kombu")
+dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "kombu-wait"}
+mail = Queue("kombu", routing_key="kombu", queue_arguments=dead)
+back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "kombu", "x-message-ttl": 1500}
+wait = Queue("kombu-wait", routing_key="kombu-wait", queue_arguments=back)
 
 def receive(body, message):
-    message.ack()
-    handle(body["name"])
+    if body["name"] != "flaky":
+        message.ack()
+    try:
+        handle(body["name"])
+    except RuntimeError:
+        message.requeue() if os.environ["BROKER"].startswith("redis") else message.reject()
+        raise
+    if body["name"] == "flaky":
+        message.ack()
     if body["name"] == "add":
         HEADERS = {"mine": 1}
         with Connection(os.environ["BROKER"]) as other:  # publishing by a consumer's own takes further messages
@@ -82,16 +103,19 @@ with Connection(os.environ["BROKER"]) as connection:
         producer = connection.Producer()
         for name in sys.argv[2:]:
             headers = {"retries": 1} if name == "again" else {}
-            producer.publish({"name": name}, routing_key="kombu", declare=[mail], message_id=name, headers=headers)
+            queue = wait if name == "later" else mail
+            known = {"declare": [mail, wait], "message_id": name, "headers": headers}
+            producer.publish({"name": name}, routing_key=queue.routing_key, **known)
     else:
         with connection.Consumer(mail, callbacks=[receive]):
             while True:
                 try:
                     connection.drain_events()
-                except ValueError:
+                except (RuntimeError, ValueError):
                     pass
 """
 BAD: dict[str, Any] = {"status": "error", "exception": ("ValueError", "bad", [], "handle")}
+AGAIN: dict[str, Any] = {"status": "error", "exception": ("RuntimeError", "try again", [], "handle")}
 KILLED: dict[str, Any] = {"status": "killed", "killed": True}
 
 
@@ -114,6 +138,9 @@ OF_PIKA = {
     "child": [pika("child")],
     "fail": [pika("fail", **BAD)],
     "again": [pika("again", attempts=2)],
+    "later": [pika("later")],
+    "early": [pika("early", clock_skew=True)],
+    "flaky": [pika("flaky", **AGAIN), pika("flaky", attempts=2, **AGAIN), pika("flaky", attempts=3)],
     "die": [pika("die", **KILLED)],
 }
 OF_KOMBU = {
@@ -121,9 +148,27 @@ OF_KOMBU = {
     "child": [kombu("child")],
     "fail": [kombu("fail", **BAD)],
     "again": [kombu("again", attempts=2)],
+    "later": [kombu("later")],
+    "early": [kombu("early", clock_skew=True)],
+    "flaky": [kombu("flaky", **AGAIN), kombu("flaky", attempts=2, **AGAIN), kombu("flaky", attempts=3)],
     "die": [kombu("die", **KILLED)],
 }
+# Redis has no dead letters: a message that is put back is only known to come again.
+ON_REDIS = {
+    **{name: records for name, records in OF_KOMBU.items() if name != "later"},
+    "flaky": [
+        kombu("flaky", **AGAIN),
+        kombu("flaky", attempts=None, **AGAIN),
+        kombu("flaky", attempts=None),
+    ],
+}
 OPT_IN = "The pack is on only where it is named, since not every message is a job: `packs: [default, {}]`."
+DEAD = (
+    "Attempts are what the program's own header `retries` says, or RabbitMQ's `x-death` where a message that failed "
+    "comes back by a dead-letter exchange. Such a message, also one that is delayed by a TTL, waits from when it was "
+    "dead-lettered, to a whole second; RabbitMQ tells that of the first time only. A message that is put back on its "
+    "queue keeps the time it was sent, and its runs are not counted."
+)
 LIBRARIES = (
     Library(
         "pika",
@@ -132,7 +177,8 @@ LIBRARIES = (
         environment="queues",
         runs="RabbitMQ and a blocking channel",
         expected=OF_PIKA,
-        missing=f"{OPT_IN.format('pika')} Attempts are what the program's own header `retries` says.",
+        delayed=("later",),
+        missing=f"{OPT_IN.format('pika')} {DEAD}",
     ),
     Library(
         "kombu",
@@ -141,7 +187,8 @@ LIBRARIES = (
         environment="queues",
         runs="RabbitMQ and Redis",
         expected=OF_KOMBU,
-        missing=(f"{OPT_IN.format('kombu')} Attempts are what the program's own header `retries` says."),
+        delayed=("later",),
+        missing=f"{OPT_IN.format('kombu')} {DEAD}",
     ),
 )
 
@@ -152,13 +199,20 @@ def work(
     files = {"shop.py": CALLBACK, "consumer.py": program}
     variables = {"BROKER": url, "AUTOINST_PACKS": f"default,{library}"}
     worker = Worker(folder / "program", environment, files, variables)
-    worker.call("python", "consumer.py", "send", *[name for name in expected if name not in ("child", "die")])
+    worker.call("python", "consumer.py", "send", *[name for name in expected if name not in ("child", "die", "early")])
+    worker.call("python", "ahead.py", "consumer.py", "send", "early")
     worker.start("python", "consumer.py", "work")
-    worker.wait_for([name for name in expected if name != "die"])
+    names = [name for name, records in expected.items() for _ in records if name != "die"]
+    worker.wait_for(names)
     worker.call("python", "consumer.py", "send", "die")
-    worker.stop_after(list(expected))
+    worker.stop_after([*names, "die"])
     found = check_records(worker, expected)
     assert link(found["child"][0]) == put_by(found["add"][0])
+    if "later" in expected:  # RabbitMQ rounds the moment a message was due down to a whole second
+        first, second, _ = found["flaky"]
+        assert utc(found["later"][0]["enqueued_at"]) > utc(found["add"][0]["enqueued_at"]) + 0.4
+        assert utc(second["enqueued_at"]) > utc(first["started_at"]) + 0.4
+    assert len({record["trace_id"] for record in found["flaky"]}) == 1
 
 
 @pytest.fixture(scope="module")
@@ -177,4 +231,4 @@ def test_kombu(rabbit: RabbitMQ, tmp_path: Path, broker: str) -> None:
         work(tmp_path, "kombu", KOMBU, rabbit.url, OF_KOMBU)
         return
     with Redis() as redis:  # arq wants an older client of Redis than kombu
-        work(tmp_path, "kombu", KOMBU, redis.url, OF_KOMBU, "celery")
+        work(tmp_path, "kombu", KOMBU, redis.url, ON_REDIS, "celery")

@@ -108,9 +108,10 @@ from shop_tasks import *
 backend, *names = sys.argv[1:]
 soon = datetime.timedelta(seconds=2)
 for name in names:
-    known = {"add": ([1, "hunter2"], {"b": 2}), "fail": (["x"], {}), "add_async": ([3], {}), "later": ([5], {})}
+    known = {"add": ([1, "hunter2"], {"b": 2}), "fail": (["x"], {}), "add_async": ([3], {})}
+    known |= {"later": ([5], {}), "early": ([6], {})}
     arguments = known.get(name, ([], {}))
-    task = add.using(run_after=timezone.now() + soon) if name == "later" else globals()[name]
+    task = add.using(run_after=timezone.now() + soon) if name == "later" else globals().get(name, add)
     result = task.using(backend=backend).enqueue(*arguments[0], **arguments[1])
     print(name, result.id)
 """
@@ -145,9 +146,10 @@ def expected(task: str, job_id: str, **fields: Any) -> dict[str, Any]:
             ]
         },
         "later": {"args": [5]},
+        "early": {"args": [6], "clock_skew": True},
         "die": {"status": "killed", "killed": True},
     }
-    function = "add" if task == "later" else task
+    function = "add" if task in ("later", "early") else task
     return run("django-tasks", job_id, f"shop_tasks.{function}", **{**known[task], **fields})
 
 
@@ -179,8 +181,9 @@ def program(folder: Path, library: str, database: str = "", queue: str = "redis:
 
 
 def send(worker: Worker, backend: str, *names: str) -> dict[str, str]:
-    """Put tasks on the queue and return their ids by name."""
-    words = [line.split() for line in worker.call("python", "send.py", backend, *names).splitlines()]
+    """Put tasks on the queue and return their ids by name; the one named `early` by a machine whose clock is ahead."""
+    ahead = ["ahead.py"] if names == ("early",) else []
+    words = [line.split() for line in worker.call("python", *ahead, "send.py", backend, *names).splitlines()]
     return {found[0]: found[1] for found in words if found and found[0] in names}
 
 
@@ -204,7 +207,7 @@ def test_the_workers_of_the_database(
 ) -> None:
     port = str(request.getfixturevalue("postgres").port) if database == "postgres" else ""
     worker = program(tmp_path / "program", library, port)
-    ids = send(worker, "default", *ALL)
+    ids = send(worker, "default", *ALL) | send(worker, "default", "early")
     worker.start(
         "django-admin", "db_worker", "--queue-name", "mail", "--interval", "0.2", "--no-startup-delay", "--no-reload"
     )
@@ -236,7 +239,7 @@ LIBRARY = Library(
     "django-tasks-db",
     "django6",
     "SQLite and PostgreSQL, the immediate backend and, by the pack `rq`, that of RQ",
-    {task: [expected(task, task)] for task in (*ALL, "die")},
+    {task: [expected(task, task)] for task in (*ALL, "early", "die")},
     delayed=("later",),
     lacks=("retried", "trace"),
     missing="These backends run a task once, also one that failed. A task has no place for a trace.",

@@ -193,5 +193,7 @@ def test_a_worker_of_the_oldest_version(redis: Redis, tmp_path: Path, library: s
         worker.call(*command.split())
     worker.start(*case.start.replace("SERVER", url).split())
     runs = case.runs or tuple(name for name, records in case.expected.items() for _ in records)
+    if case.by is not None:
+        worker.wait_for_records(sum(map(len, case.expected.values())))
     worker.stop_after(runs, by=case.by)
     check_records(worker, case.expected, key=case.key)

@@ -15,7 +15,6 @@ import time
 import zlib
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from autoinst.spool.layout import event_span_id
 from tests.harness import Program
 from tests.servers import Redis
 from tests.tested import COLUMNS, Library
+from tests.workers import utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -352,11 +352,6 @@ def normalised(text: str) -> str:
     text = re.sub(r"\b\d\d:\d\d:\d\d\b", "TIME", plain_traceback(text))
     text = re.sub(r"\b0:TIME(\.\d+)?s?|0:\d\d:\d\d(\.\d+)?s", "DURATION", text)
     return re.sub(r"(PID|pid|retpid)(=| )?\d+", r"\1 N", text)
-
-
-def utc(text: str) -> float:
-    """Return an RFC 3339 time as seconds since the epoch."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 LIBRARY = Library(

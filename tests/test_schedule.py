@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +47,21 @@ while True:
     schedule.run_pending()
     time.sleep(0.02)
 """
+# What version 0.6 can do on a Python of today.
+OLD_LOOP = """
+import time
+import schedule
+from notes import note
+
+def add(name):
+    note(name)
+    return schedule.CancelJob
+
+schedule.every(1).seconds.do(add, "add")
+while schedule.jobs:
+    schedule.run_pending()
+    time.sleep(0.02)
+"""
 
 
 def job(name: str, **fields: Any) -> dict[str, Any]:
@@ -80,3 +97,22 @@ def test_every_run_is_recorded_once(tmp_path: Path) -> None:
     worker.start("python", "loop.py")
     worker.stop_after(list(EXPECTED))
     check_records(worker, EXPECTED, key="args")
+
+
+def test_a_version_that_the_pack_is_not_for_is_left_alone_and_named(tmp_path: Path) -> None:
+    worker = Worker(tmp_path / "program", "older", {"loop.py": OLD_LOOP}, {})
+    worker.start("python", "loop.py")
+    assert worker.stop_after(["add"], by=None) == 0
+    assert worker.program.records() == []
+    diagnosis = [str(worker.bin / "autoinst"), "doctor", "--json"]
+    folder = worker.program.folder
+    done = subprocess.run(diagnosis, cwd=folder, env=worker.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    # A library that its pack is for, and Python's own that every pack is for, are not named.
+    assert found["attention"] == [
+        "schedule 0.6.0 is installed, its pack is for >=1,<2: no job of it is recorded",
+    ]
+    packs = {pack["library"]: pack for pack in found["rules"]["packs"]}
+    assert packs["schedule"] | {"on": True} == packs["schedule"]
+    assert (packs["schedule"]["unfit"], packs["pyres"]["unfit"]) == (">=1,<2", None)

@@ -70,6 +70,8 @@ async def send(*names):
         for name in names:
             if name == "add":
                 await add.enqueue("add", "hunter2", b=2)
+            elif name == "early":
+                await add.enqueue("early")
             elif name == "later":
                 await add.enqueue("later").start(delay=1)
             else:
@@ -102,6 +104,7 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
     "order": [streaq("order", "order", events=[SENT])],
     "child": [streaq("child", "add")],
     "later": [streaq("later", "add")],
+    "early": [streaq("early", "add", clock_skew=True)],
 }
 DEADLY = {"die": [streaq("die", "die", status="killed", killed=True)]}
 LIBRARY = Library(
@@ -123,13 +126,14 @@ LIBRARY = Library(
 def test_every_run_is_recorded_once(tmp_path: Path) -> None:
     with Redis() as redis:
         worker = Worker(tmp_path / "program", "queues", {"shop.py": JOBS, "send.py": SEND}, {"REDIS": redis.url})
-        worker.call("python", "send.py", *[name for name in EXPECTED if name != "child"])
+        worker.call("python", "send.py", *[name for name in EXPECTED if name not in ("child", "early")])
+        worker.call("python", "ahead.py", "send.py", "early")
         worker.start("streaq", "run", "shop:worker")
         names = [name for name, runs in EXPECTED.items() for _ in runs]
         worker.wait_for(names)
         log = worker.program.folder / "worker.log"
-        # Six have ended well, and one by its timeout: then the last may kill the worker.
-        wait_until(lambda: log.read_text().count("■") == 6 and "timed out" in log.read_text())
+        # Seven have ended well, and one by its timeout: then the last may kill the worker.
+        wait_until(lambda: log.read_text().count("■") == 7 and "timed out" in log.read_text())
         worker.call("python", "send.py", "die")
         worker.stop_after([*names, "die"], by=None)
         found = check_records(worker, EXPECTED | DEADLY, key="args")

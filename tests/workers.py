@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections import Counter
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,34 @@ def note(job_id):
         return log.readlines().count(line)
 """
 
+# Runs the program named on its command line as on a machine whose clock is five minutes ahead.
+AHEAD = """
+import datetime, runpy, sys, time
+
+seconds = 300
+now, now_ns, real = time.time, time.time_ns, datetime.datetime
+time.time = lambda: now() + seconds
+time.time_ns = lambda: now_ns() + seconds * 1_000_000_000
+
+class Ahead(real):
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + datetime.timedelta(seconds=seconds)
+
+    @classmethod
+    def utcnow(cls):
+        return super().utcnow() + datetime.timedelta(seconds=seconds)
+
+Ahead.__module__, Ahead.__qualname__ = "datetime", "datetime"  # for those who pickle one
+datetime.datetime = Ahead
+del sys.argv[0]
+sys.path[0] = ""
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 class Worker:
-    """A folder with a program of `files`, and its worker process from environment `library`."""
+    """A folder with a program of `files`, notes.py and ahead.py, and its worker process from environment `library`."""
 
     def __init__(
         self,
@@ -55,6 +81,7 @@ class Worker:
         folder.mkdir(parents=True)
         self.program = Program(folder)
         self.program.write("notes.py", NOTE)
+        self.program.write("ahead.py", AHEAD)
         for name, text in files.items():
             self.program.write(name, text)
         self.instrumented = instrumented
@@ -116,6 +143,13 @@ class Worker:
         deadline = time.monotonic() + DEADLINE
         while self.process.poll() is None and time.monotonic() < deadline and wanted - Counter(self.runs()):
             time.sleep(0.05)
+
+    def wait_for_records(self, count: int) -> None:
+        """Wait until `count` runs are recorded, which is when they have ended, or the worker has ended."""
+        assert self.process is not None
+        deadline = time.monotonic() + DEADLINE
+        while self.process.poll() is None and time.monotonic() < deadline and len(self.program.records()) < count:
+            time.sleep(0.1)
 
     def stop_after(self, runs: Iterable[str], *, by: signal.Signals | None = signal.SIGTERM) -> int:
         """Ask the worker to finish once each of `runs` (ids, as often as they run) began; return its exit status.
@@ -216,6 +250,11 @@ def check_records(
 def link(record: dict[str, Any]) -> tuple[str, str]:
     """Return the trace of a record, and the span that it says it is under."""
     return record["trace_id"], record["parent_span_id"]
+
+
+def utc(text: str) -> float:
+    """Return an RFC 3339 time, as a record has it, as seconds since the epoch."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def put_by(record: dict[str, Any], number: int = 0) -> tuple[str, str]:

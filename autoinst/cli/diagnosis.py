@@ -17,6 +17,7 @@ from autoinst.agent.limits import limits
 from autoinst.agent.sharing import sharing_problem
 from autoinst.cli.check_ins import check_ins
 from autoinst.cli.exporters import exporters
+from autoinst.cli.pack_facts import pack_facts
 from autoinst.cli.reading import Home, owner_of, user_name
 from autoinst.cli.server import server, shown_address
 from autoinst.config import OFF_WORDS, boot_folder
@@ -24,9 +25,7 @@ from autoinst.demand import NOT_STARTED
 from autoinst.errors import AutoinstError
 from autoinst.leader import leader
 from autoinst.record import rfc3339
-from autoinst.rules import packs as pack_files
 from autoinst.rules.load import load_files
-from autoinst.rules.requires import PYTHON
 from autoinst.spool.room import FULL_NAME
 from autoinst.store.statuses import RECENT_PROCESSES, process_facts, rule_statuses
 
@@ -170,34 +169,14 @@ def rules_facts(config: Config, rules: RuleSet, loader: Loader, attention: list[
     if problems:
         attention.append(f"{len(problems)} problem(s) in the rules; a bad rule is left out, the others work")
     own = len([rule for rule in rules.rules if rule.pack is None])
-    wanted = {rule.pack: rule.requires for rule in rules.rules if rule.pack}
-    on = rules.settings.get("packs", ())
-    packs = [
-        {"name": name, "on": name in on, "library": library, "version": library and installed(library)}
-        for name in dict.fromkeys((*pack_files.builtin_packs(), *on))
-        for library in (wanted.get(name) or (None,))  # of a pack that is off, it is not known
-    ]
     return {
         "files": list(config.rules),
         "digest": rules.digest,
         "own": own,
         "from_packs": len(rules.rules) - own,
-        "packs": packs,
+        "packs": pack_facts(rules, attention),
         "problems": problems,
     }
-
-
-def installed(library: str) -> str | None:
-    """Return the version of an installed library, or of `python`, None where it is not installed."""
-    import importlib_metadata
-
-    if library == PYTHON:
-        return platform.python_version()
-
-    try:
-        return importlib_metadata.version(library)
-    except importlib_metadata.PackageNotFoundError:
-        return None
 
 
 def agent_facts(config: Config, attention: list[str]) -> dict[str, Any]:

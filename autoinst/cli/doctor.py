@@ -90,7 +90,8 @@ def print_packs(out: Output, packs: list[dict[str, Any]]) -> None:
     """Write which packs have something to act on, and in a word which do not."""
     here = [pack for pack in packs if pack["on"] and (pack["version"] or not pack["library"])]
     for pack in here:
-        fact(out, "pack", " ".join(filter(None, (f"{pack['name']}:", pack["library"], pack["version"], "on"))))
+        state = f"left alone: the pack is for {pack['unfit']}" if pack["unfit"] else "on"
+        fact(out, "pack", " ".join(filter(None, (f"{pack['name']}:", pack["library"], pack["version"], state))))
     shown = {pack["name"] for pack in here}
     for label, wanted in (("not here", True), ("off", False)):
         names = dict.fromkeys(pack["name"] for pack in packs if pack["on"] is wanted and pack["name"] not in shown)

@@ -157,7 +157,8 @@ class Module:
                 ),
                 self.registry,
                 self.loader,
-                [pattern for _, found in self.candidates for pattern in found if CALLS in pattern],
+                # Once each, as all rules for a call are chosen together.
+                list(dict.fromkeys(pattern for _, found in self.candidates for pattern in found if CALLS in pattern)),
             )
             self.seen = code
             if self.main is not None or new is not code:
