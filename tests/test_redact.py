@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoinst.redact import dialects, sql, urls
+from autoinst.redact import dialects, secrets, sql, urls
 from autoinst.trace.sanitize import FILTERED, Sanitizer
 from tests.harness import Program
 from tests.servers import Redis
@@ -467,3 +467,16 @@ def test_a_command_given_to_redis_as_one_text_shows_its_name_alone(tmp_path: Pat
     with Redis() as server:
         record = program.run("worker.py", server.database(0), AUTOINST_PACKS="redis").one()
     assert [event["title"] for event in record["events"]] == ["SET", "GET", "SET"]
+
+
+@pytest.mark.parametrize(
+    ("text", "closely"),
+    [
+        ("GET http://127.0.0.1:8000/orders/17", False),
+        ("GET http://ada:lovelace@127.0.0.1/orders", True),
+        ("ada@example.org", False),
+        ("see http://example.org or write to ada@example.org", True),
+    ],
+)
+def test_only_an_address_with_a_user_is_looked_at_closely(text, closely):
+    assert secrets.suspicious(text) is closely

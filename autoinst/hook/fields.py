@@ -7,7 +7,7 @@ from autoinst.hook.trampoline import ALL_ARGS, ALL_KWARGS
 from autoinst.rules.expressions import Unavailable, compile_field, duration_ns, time_ns
 from autoinst.trace import traceparent
 from autoinst.trace.payload import MAX_ATTEMPTS, MAX_JOB_ID, MAX_LABEL, spell_out_method
-from autoinst.trace.sanitize import plain_number
+from autoinst.trace.sanitize import FILTERED, plain_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ MAX_UNAVAILABLE = 100  # (rule, field) pairs whose reasons are kept
 WRAPPED = "wrapped"
 WHOLE = {"args": ALL_ARGS, "kwargs": ALL_KWARGS}
 EVENT_FIELDS = ("title", "body", "when")
+CONVERTED = frozenset({"enqueued_at", "eta", "queue_time", "traceparent"})  # what may be of no use though it was read
 
 
 class Fields:
@@ -115,14 +116,13 @@ class Fields:
                 value = read(*values)
                 if value is None:
                     continue
-                if key in ("enqueued_at", "eta"):
-                    due = max(due, time_ns(value, field.unit, field.naive))
-                    continue
-                if key == "traceparent":
-                    self._set_trace(transaction, value)
-                    continue
-                if key == "queue_time":
-                    waited = duration_ns(value, field.unit) / 1e6
+                if key in CONVERTED:
+                    if key == "traceparent":
+                        self._set_trace(transaction, value)
+                    elif key == "queue_time":
+                        waited = duration_ns(value, field.unit) / 1e6
+                    else:
+                        due = max(due, time_ns(value, field.unit, field.naive))
                     continue
             except Unavailable as reason:
                 self.note(key, str(reason))
@@ -148,7 +148,8 @@ class Fields:
             if issubclass(type(value), BaseException):
                 transaction.add_exception(value)
         elif key.startswith("tags."):
-            transaction.merge_tags(transaction.sanitizer.mapping({key[5:]: value}))
+            name, sanitizer = key[5:], transaction.sanitizer
+            transaction.merge_tags({name: FILTERED if sanitizer.is_secret(name) else sanitizer.plain(value)})
         elif key == "job_id":
             transaction.set_detail(key, _text(value)[:MAX_JOB_ID])
         elif key != ARGS or CALLABLE not in self._readers or ARGS not in (transaction.details or ()):
@@ -181,6 +182,8 @@ def _naming(field: Field, target: Target) -> Field:
 
 
 def _text(value: Any) -> str:
+    if type(value) is str:
+        return value[:MAX_LABEL]
     from autoinst.trace.recorder import get
 
-    return (value if type(value) is str else str(get().sanitizer.plain(value)))[:MAX_LABEL]
+    return str(get().sanitizer.plain(value))[:MAX_LABEL]

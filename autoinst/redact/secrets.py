@@ -18,7 +18,6 @@ LEAST_CARD = 10**12
 MARKERS = (
     *("akia", "asia", "abia", "acca", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox"),
     *("_live_", "_test_", "whsec_", "aiza", "sk-", "npm_", "hf_", "sg.", "eyj", "private key", "bearer ", "basic "),
-    "://",
 )
 # As their makers describe them, shorter lengths included.
 _KEYS = r"""
@@ -50,6 +49,8 @@ _named: dict[tuple[str, ...], Pattern[str]] = {}
 
 def suspicious(text: str) -> bool:
     """Return whether `text` may have a secret in it that is known by its look."""
+    if "@" in text and "://" in text:  # an address may have a password, but most have no user at all
+        return True
     low = text.lower()
     for marker in MARKERS:
         if marker in low:

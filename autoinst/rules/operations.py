@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from autoinst.rules.safe import (
+    MAX_KEY,
     SCALARS,
     Unavailable,
     attribute,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 NUMBERS = frozenset({int, float, bool})
+CONTAINERS = (dict, list, tuple, str, bytes)
 MAX_TEXT = 1 << 20
 MAX_BITS = 1_024
 MAX_DIGITS = 100
@@ -252,6 +254,8 @@ def extreme(which: str, *values: Any) -> Any:
 
 def text(value: Any) -> str:
     """Return `str(value)` of a built-in value, time or UUID."""
+    if type(value) is str:
+        return value
     found = plain(value)
     cls = type(found)
     if cls is bytes:
@@ -294,6 +298,8 @@ def number(kind: str, value: Any) -> Any:
 
 def get(obj: Any, key: Any, default: Any = None) -> Any:
     """Return `obj[key]`, or attribute `key` of an object that is no container; `default` where it cannot be read."""
+    if type(obj) is dict and type(key) is str and len(key) <= MAX_KEY:  # as most are
+        return obj.get(key, default)
     return _get(item, attribute, obj, key, default)
 
 
@@ -304,7 +310,7 @@ def unsafe_get(obj: Any, key: Any, default: Any = None) -> Any:
 
 def _get(item: Callable[..., Any], attribute: Callable[..., Any], obj: Any, key: Any, default: Any) -> Any:
     check_key(key)
-    is_container = any(issubclass(type(obj), kind) for kind in (dict, list, tuple, str, bytes))
+    is_container = issubclass(type(obj), CONTAINERS)
     try:
         return attribute(obj, key) if type(key) is str and not is_container else item(obj, key)
     except Unavailable:

@@ -149,6 +149,11 @@ def unsafe_attribute(obj: Any, name: str) -> Any:
 def item(obj: Any, key: Any) -> Any:
     """Return `obj[key]` for a built-in mapping or sequence, or a subclass read as if it were one."""
     cls = type(obj)
+    if cls is dict and type(key) is str and len(key) <= MAX_KEY:  # as most are
+        found = obj.get(key, _ABSENT)
+        if found is _ABSENT:
+            raise Unavailable(f"no key {show(key)}")
+        return found
     check_key(key)
     if issubclass(cls, dict):
         found = dict.get(obj, key, _ABSENT)
@@ -213,7 +218,10 @@ def dotted(obj: Any) -> str:
         if cls is METHOD:
             obj = obj.__func__
         elif issubclass(cls, type) or cls is FUNCTION or cls is BUILTIN:
-            module, name = attribute_or_none(obj, "__module__"), attribute_or_none(obj, "__qualname__")
+            if cls is FUNCTION:  # C fields, which no class can be derived to change
+                module, name = obj.__module__, obj.__qualname__
+            else:
+                module, name = attribute_or_none(obj, "__module__"), attribute_or_none(obj, "__qualname__")
             if type(name) is not str:
                 break
             return f"{module}.{name}" if type(module) is str and module != "builtins" else name
