@@ -10,7 +10,7 @@ import pytest
 from tests.libraries import program_of
 from tests.servers import Server
 from tests.tested import Library
-from tests.workers import Worker, run, whole
+from tests.workers import Worker, check_records, run, utc
 
 if TYPE_CHECKING:
     import socket
@@ -47,6 +47,7 @@ from datetime import timedelta
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
 from temporalio.worker import Worker
 from notes import note
 
@@ -63,7 +64,7 @@ async def later(n):
 @activity.defn
 async def order():
     note("order")
-    await clients[0].start_workflow("Empty", id="empty", task_queue="mail")
+    await clients[0].start_workflow("Later", id="later", task_queue="mail", start_delay=timedelta(seconds=2))
 
 @activity.defn
 def flaky():
@@ -71,27 +72,36 @@ def flaky():
         raise RuntimeError("try again")
 
 @activity.defn
+def fail():
+    note("fail")
+    raise ValueError("bad")
+
+@activity.defn
 def die():
     note("die")
     os.kill(os.getpid(), signal.SIGKILL)
 
 @workflow.defn(sandboxed=False)
-class Empty:
+class Later:
     @workflow.run
     async def run(self):
-        pass
+        await workflow.execute_activity("add", args=[5, 6], start_to_close_timeout=timedelta(minutes=1))
+        await workflow.execute_activity("die", start_to_close_timeout=timedelta(minutes=1))
 
 @workflow.defn(sandboxed=False)
 class All:
     @workflow.run
     async def run(self):
-        retry = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attempts=2)
+        retry = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=2)
         options = {"start_to_close_timeout": timedelta(minutes=1), "retry_policy": retry}
         await workflow.execute_activity("add", args=[1, 2], **options)
         await workflow.execute_activity("a-name", args=[3], **options)
         await workflow.execute_activity("flaky", **options)
+        try:
+            await workflow.execute_activity("fail", **{**options, "retry_policy": RetryPolicy(maximum_attempts=1)})
+        except ActivityError:
+            pass
         await workflow.execute_activity("order", **options)
-        await workflow.execute_activity("die", **options)
 
 clients = []
 
@@ -100,28 +110,32 @@ async def main():
     clients.append(client)
     await client.start_workflow("All", id="all", task_queue="mail")
     with ThreadPoolExecutor(2) as pool:
-        await Worker(client, task_queue="mail", workflows=[All, Empty], activities=[add, later, flaky, order, die],
-                     activity_executor=pool).run()
+        await Worker(client, task_queue="mail", workflows=[All, Later],
+                     activities=[add, later, flaky, fail, order, die], activity_executor=pool).run()
 
 if __name__ == "__main__":
     asyncio.run(main())
 """
 
 
-def job(number: int, function: str, **fields: Any) -> dict[str, Any]:
-    tags = {"activity": function, "workflow": "All"}
-    return run("temporal", f"all/{number}", f"__main__.{function}", **{"kwargs": None, "tags": tags, **fields})
+def job(job_id: str, function: str, **fields: Any) -> dict[str, Any]:
+    tags = {"activity": function, "workflow": job_id.partition("/")[0].title()}
+    return run("temporal", job_id, f"__main__.{function}", **{"kwargs": None, "tags": tags, **fields})
 
 
 EXPECTED = {
-    "all": [
-        job(1, "add", args=[1, 2]),
-        job(2, "later", args=[3], tags={"activity": "a-name", "workflow": "All"}),
-        job(3, "flaky", status="error", exception=("RuntimeError", "try again", [], "flaky")),
-        job(3, "flaky", attempts=2),
-        job(4, "order", events=[{"name": "enqueue.temporal", "title": "Empty", "body": None, "parent": None}]),
-        job(5, "die", status="killed", killed=True),
-    ]
+    "all/1": [job("all/1", "add", args=[1, 2])],
+    "all/2": [job("all/2", "later", args=[3], tags={"activity": "a-name", "workflow": "All"})],
+    "all/3": [
+        job("all/3", "flaky", status="error", exception=("RuntimeError", "try again", [], "flaky")),
+        job("all/3", "flaky", attempts=2),
+    ],
+    "all/4": [job("all/4", "fail", status="error", exception=("ValueError", "bad", [], "fail"))],
+    "all/5": [
+        job("all/5", "order", events=[{"name": "enqueue.temporal", "title": "Later", "body": None, "parent": None}])
+    ],
+    "later/1": [job("later/1", "add", args=[5, 6])],
+    "later/2": [job("later/2", "die", status="killed", killed=True)],
 }
 
 
@@ -130,10 +144,13 @@ def test_every_attempt_of_every_activity(tmp_path: Path) -> None:
         variables = {"ADDRESS": f"127.0.0.1:{server.port}"}
         worker = Worker(tmp_path / "program", "frameworks", {"shop.py": SHOP}, variables)
         worker.start("python", "shop.py")
-        status = worker.stop_after(["add", "later", "flaky", "flaky", "order", "die"], by=None)
-        assert status == -signal.SIGKILL, worker.output
-        found = [whole(record) for records in worker.records().values() for record in records]
-        assert found == EXPECTED["all"]
+        runs = [record["method"] for records in EXPECTED.values() for record in records]
+        assert worker.stop_after(runs, by=None) == -signal.SIGKILL, worker.output
+        found = check_records(worker, EXPECTED)
+    # A run waits from when it was due, also one that is tried again.
+    first, second = found["all/3"]
+    assert utc(second["enqueued_at"]) > utc(first["started_at"]) + 0.9
+    assert utc(found["later/1"][0]["enqueued_at"]) > utc(found["all/5"][0]["started_at"]) + 1.9
 
 
 LIBRARY = Library(
@@ -143,6 +160,7 @@ LIBRARY = Library(
     "frameworks",
     "the development server, activities in threads and coroutines",
     EXPECTED,
+    delayed=("later/1",),
     lacks=("trace",),
     missing=(
         "An activity has positional arguments only. Workflows are no jobs: they are run again from their history. A "
