@@ -202,3 +202,54 @@ def test_a_time_limit_that_strikes_in_a_callback_passes_and_ends_the_job(program
     result = program.run("worker.py", AUTOINST_PACKS="none")
     assert (result.stdout, result.stderr) == ("limit None\nlimit None\nlimit None\n6 {}\n", "")
     assert [record["status"] for record in result.records] == ["error", "error", "ok", "ok"]
+
+
+DELEGATING = """
+    def inner():
+        try:
+            yield 1
+        except KeyboardInterrupt:
+            yield "raised inside"
+        finally:
+            print("closed")
+
+    def outer():
+        try:
+            yield from inner()
+        except KeyboardInterrupt:
+            yield "raised at `yield from`"
+"""
+INTERRUPTED = """
+    import _thread, operator, sys
+    from functools import partial
+    import delegating
+
+    if len(sys.argv) > 1:
+        monitoring = sys.monitoring
+        resumed = monitoring.events.PY_RESUME
+        monitoring.use_tool_id(0, "empty")
+        monitoring.register_callback(0, resumed, operator.is_ if sys.argv[1] == "C" else lambda *_: None)
+        monitoring.set_local_events(0, delegating.outer.__code__, resumed)
+    running = delegating.outer()
+    next(running)
+    # From C code, so that the signal is there when the generator is resumed, and not before.
+    print(list(map(operator.call, [_thread.interrupt_main, partial(running.send, None)]))[1])
+    running.close()
+"""
+
+
+def test_a_signal_while_a_delegating_generator_is_resumed_does_what_any_tool_makes_it_do(program: Program) -> None:
+    program.write("delegating.py", DELEGATING)
+    program.write("worker.py", INTERRUPTED)
+    program.write("rules.yaml", "version: 1\njobs:\n  - function: delegating.outer\n")
+    inside, at_yield_from = "raised inside\nclosed\n", "closed\nraised at `yield from`\n"
+    assert program.run("worker.py", instrumented=False).stdout == inside
+    # A callback of Python code is where the interpreter runs signal handlers, whatever it does; one of C code is not.
+    assert program.run("worker.py", "Python", instrumented=False).stdout == at_yield_from
+    assert program.run("worker.py", "C", instrumented=False).stdout == inside
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert (result.status, result.stdout, result.stderr) == (0, at_yield_from, "")
+    assert result.one()["method"] == "outer"
+    # A trampoline is no such place.
+    by_trampoline = program.run("worker.py", AUTOINST_PACKS="none", AUTOINST_MECHANISM="trampoline")
+    assert (by_trampoline.status, by_trampoline.stdout, by_trampoline.stderr) == (0, inside, "")
