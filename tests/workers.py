@@ -90,6 +90,7 @@ class Worker:
         self.environ = self.program.environ({**path, **variables}, instrumented=False)
         self.process: subprocess.Popen[str] | None = None
         self.output = ""
+        self.deadline = DEADLINE
 
     def command(self, words: tuple[str, ...]) -> list[str]:
         """Return the command line of console script or `python` `words`, under autoinst if this worker is."""
@@ -107,7 +108,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=DEADLINE,
+            timeout=self.deadline,
             check=False,
         )
         assert done.returncode == 0, done.stdout
@@ -140,7 +141,7 @@ class Worker:
         """Wait until each of `runs` (ids, as often as they run) began, or the worker has ended."""
         assert self.process is not None
         wanted = Counter(runs)
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + self.deadline
         while self.process.poll() is None and time.monotonic() < deadline and wanted - Counter(self.runs()):
             time.sleep(0.05)
 
@@ -162,7 +163,7 @@ class Worker:
         if by is not None:
             self.process.send_signal(by)
         try:
-            status = self.process.wait(DEADLINE)
+            status = self.process.wait(self.deadline)
         finally:
             self.end()
             self.output = (self.program.folder / "worker.log").read_text()
