@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoinst.cli import main as cli
 from autoinst.rules import requires
 
 if TYPE_CHECKING:
@@ -128,3 +129,18 @@ def test_a_lazy_module_is_not_loaded_by_the_question_where_it_lies(monkeypatch: 
 
     monkeypatch.setitem(sys.modules, "lazy", Lazy("lazy"))
     assert requires.package_folder("lazy.part", None) is None
+
+
+def test_doctor_names_a_library_in_a_version_that_no_rule_of_its_pack_is_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "site" / "apache_airflow-2.11.2.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: apache-airflow\nVersion: 2.11.2\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("AUTOINST_HOME", str(tmp_path / "home"))
+    cli.main(["doctor"])
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    packs = {words[1].partition(":")[0]: words[1] for words in lines if words and words[0] == "pack"}
+    assert packs["airflow"] == "airflow: apache-airflow 2.11.2 left alone: the pack is for >=3.3,<3.4"
+    assert packs["sqlite"] == "sqlite: on"

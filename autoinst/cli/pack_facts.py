@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def pack_facts(rules: RuleSet, attention: list[str]) -> list[dict[str, Any]]:
     """Return name, whether it is on, library, version and `unfit` of each pack, once for each of its libraries.
 
-    `unfit` are the versions that the pack is for where the installed one is none of them, else None. A library without
-    what the pack names in it is left out, as Django 5 has no tasks. Of a pack that is off no library is known.
+    `unfit` are the versions that the pack is for where the installed one is none of them, else None. One of several
+    libraries without what the pack names in it is left out, as Django 5 has no tasks. Of a pack that is off no library
+    is known.
     """
     on = rules.settings.get("packs", ())
     found: list[dict[str, Any]] = []
@@ -31,7 +32,7 @@ def pack_facts(rules: RuleSet, attention: list[str]) -> list[dict[str, Any]]:
             fact = {"name": name, "on": name in on, "library": library, "version": version, "unfit": None}
             some = [rule for rule in mine if library in rule.requires]
             if library and version and not any(allows(rule.requires[library], version) for rule in some):
-                concerned = [rule for rule in some if rule.kind in ("job", "event") and is_here(rule)]
+                concerned = [rule for rule in some if rule.kind in ("job", "event") and (some == mine or is_here(rule))]
                 if not concerned:
                     continue
                 fact["unfit"] = " or ".join(dict.fromkeys(rule.requires[library] for rule in concerned))
