@@ -44,11 +44,12 @@ def main() -> None:
     size = QUICK if options.quick else Size(options.rounds, burst=options.burst, celery=options.celery, rq=options.rq)
     products = [bench.product(name) for name in bench.NAMES if not options.only or name in {"none", *options.only}]
     pythons = {name: str(environments.library(name)) for name in sorted({product.environment for product in products})}
+    load = round(os.getloadavg()[2], 1)  # of other work, as nothing is measured yet
     with Sink() as sink:
         comparison = Comparison(bench.Bench(sink, pythons), products, size, lambda text: print(text, flush=True))
         probes = measure(comparison, options.parts)
     results = {
-        "machine": machine(),
+        "machine": machine() | {"load": load},
         "size": size._asdict(),
         "products": {
             product.name: {"title": product.title, "version": version(pythons[product.environment], product.package)}
@@ -96,7 +97,6 @@ def machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "kernel": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "python": platform.python_version(),
-        "load": round(os.getloadavg()[2], 1),
     }
 
 

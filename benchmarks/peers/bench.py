@@ -148,9 +148,9 @@ class Process:
             time.sleep(0.01)
         return int(file.read_text())
 
-    def output(self) -> str:
-        """Wait for its end and that of the meter; return what it printed."""
-        self._meter.wait(LONGEST)
+    def output(self, longest: float = LONGEST) -> str:
+        """Wait for its end and that of the meter, `longest` seconds at most; return what it printed."""
+        self._meter.wait(longest)
         return (self.folder / "output").read_text()
 
     def errors(self) -> str:

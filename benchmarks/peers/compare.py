@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.peers.bench import PROGRAMS, RunError
+from benchmarks.peers.bench import LONGEST, PROGRAMS, RunError
 from benchmarks.peers.sink import Silent, refusing
 
 if TYPE_CHECKING:
@@ -182,13 +182,14 @@ class Comparison:
         subprocess.run([python, "-c", FLUSH], env=own, check=True)
         subprocess.run(command, env=own, check=True)
         words = [os.path.join(os.path.dirname(python), words[0]), *words[1:]]
+        longest = max(LONGEST, count * LONGEST_JOB)
         with self.bench.started(product, words, environ=environ) as process:
             began = time.perf_counter()
             if kind == "celery":
-                subprocess.run([python, "-c", WAIT, str(count)], env=own, check=True, timeout=600)
+                subprocess.run([python, "-c", WAIT, str(count)], env=own, check=True, timeout=longest)
                 spent = time.perf_counter() - began
                 os.kill(process.pid, signal.SIGTERM)
-            process.output()
+            process.output(longest)
             if kind == "rq":
                 spent = time.perf_counter() - began
             figures = process.figures()
@@ -201,6 +202,7 @@ class Comparison:
             self.note(f"{kind} CPU ms a job", product, figures["all_cpu"] / count * 1e3)
 
 
+LONGEST_JOB = 0.2  # seconds that a real job may take before a run of many is given up
 CONNECT = "import os, redis, sys, time; r = redis.Redis.from_url(os.environ['BENCH_REDIS']); "
 FLUSH = CONNECT + "r.flushall()"
 DONE = CONNECT + "print(int(r.get('done') or 0))"

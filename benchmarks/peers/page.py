@@ -195,8 +195,10 @@ def behind(results: dict[str, Any]) -> str:
                 own = text(value(results, column, OWN), max(column.digits, 1))
                 lines.append(f"- {title}, {head}: autoinst {own}; {shown}.")
     if not lines:
-        return "## Where autoinst is not first\n\nNowhere in this run.\n"
-    return "\n".join(("## Where autoinst is not first", "", *lines, ""))
+        lines = ["Nowhere in this run."]
+    return "\n".join(
+        ("## Where autoinst is not first", "", f"By more than {EQUAL - 1:.0%} of a figure:", "", *lines, "")
+    )
 
 
 def tables(results: dict[str, Any]) -> str:
