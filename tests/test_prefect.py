@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.tested import Library
-from tests.workers import Worker, link, put_by, run, whole
+from tests.workers import Worker, link, put_by, run, utc, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.service, pytest.mark.once]
 
 SHOP = """
-import asyncio, glob, os, signal
+import asyncio, datetime, glob, os, signal
 from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
@@ -28,15 +28,25 @@ from notes import note
 def part(n):
     return n + 1
 
+@task(retries=1, retry_delay_seconds=1)
+def shaky():
+    if note("shaky") == 1:
+        raise RuntimeError("try again")
+
 @flow
 def add(a, b=0):
     note("add")
     return part(a) + b
 
-@flow(retries=1, retry_delay_seconds=0)
+@flow(retries=1, retry_delay_seconds=1)
 def flaky():
     if note("flaky") == 1:
         raise RuntimeError("try again")
+
+@flow
+def fail():
+    note("fail")
+    raise ValueError("bad")
 
 @flow
 async def later(n):
@@ -46,7 +56,8 @@ async def later(n):
 @flow
 def order():
     note("order")
-    runs.append(run_deployment("child/mail", timeout=0).id)
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    runs.append(run_deployment("child/mail", timeout=0, scheduled_time=soon).id)
     part.delay(8)
 
 @flow
@@ -64,8 +75,10 @@ def die():
 if __name__ == "__main__":
     add(1, b=2)
     flaky()
+    fail(return_state=True)
     asyncio.run(later(3))
     part(7)
+    shaky()
     Runner(name="mail").add_flow(child, name="mail")
     runs = []
     order()
@@ -97,12 +110,18 @@ EXPECTED = [
     job("add", kwargs={"a": 1, "b": 2}, events=[INSIDE]),
     job("flaky", status="error", exception=("RuntimeError", "try again", [], "flaky")),
     job("flaky", attempts=2),
+    job("fail", status="error", exception=("ValueError", "bad", [], "fail")),
     job("later", kwargs={"n": 3}),
     job("part", "task", kwargs={"n": 7}),
+    job("shaky", "task", status="error", exception=("RuntimeError", "try again", [], "shaky")),
+    job("shaky", "task", attempts=2),
     job("order", events=[sent("child/mail"), sent("part")]),
     job("child", parent_span_id=True),
     job("die", status="killed", killed=True),
 ]
+
+
+RUNS = [record["method"] for record in EXPECTED if record["method"] != "part"]
 
 
 def test_every_run_of_flows_and_of_tasks_outside_of_them(tmp_path: Path) -> None:
@@ -113,7 +132,7 @@ def test_every_run_of_flows_and_of_tasks_outside_of_them(tmp_path: Path) -> None
     }
     worker = Worker(tmp_path / "program", "frameworks", {"shop.py": SHOP}, variables)
     worker.start("python", "shop.py")
-    status = worker.stop_after(["add", "flaky", "flaky", "later", "order", "child", "die"], by=None)
+    status = worker.stop_after(RUNS, by=None)
     assert status == -signal.SIGKILL, worker.output
     ids, found = [], []
     for records in worker.records().values():
@@ -122,18 +141,26 @@ def test_every_run_of_flows_and_of_tasks_outside_of_them(tmp_path: Path) -> None
             assert record["tags"].pop("run")
             found.append({**record, "job_id": ""})
     assert found == EXPECTED
-    assert len(set(ids)) == 7
+    assert len(set(ids)) == 9
     by_flow = {record["tags"].get("flow"): record for records in worker.records().values() for record in records}
+    # A run waits from when it was due, also one that is tried again.
+    retried = [records for records in worker.records().values() if len(records) == 2]
+    assert [records[0]["method"] for records in retried] == ["flaky", "shaky"]
+    for first, second in retried:
+        assert utc(second["enqueued_at"]) > utc(first["started_at"]) + 0.9
+    assert utc(by_flow["child"]["enqueued_at"]) > utc(by_flow["order"]["started_at"]) + 1.9
     assert link(by_flow["child"]) == put_by(by_flow["order"])
 
 
+NAMES = {record["method"] for record in EXPECTED}
 LIBRARY = Library(
     "Prefect",
     "prefect",
     "prefect",
     "frameworks",
     "the temporary server, flows and tasks, plain and async",
-    {"flow": EXPECTED},
+    {name: [record for record in EXPECTED if record["method"] == name] for name in NAMES},
+    delayed=("child",),
     recorded=("job id",),
     missing=(
         "The queue is that of the work pool, where there is one. A flow's tasks are events of it. Deferred "
