@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -479,3 +480,9 @@ def test_one_that_does_not_come_to_lead_is_waited_for_a_while(agents: Agents) ->
     assert demand.is_due(home)
     demand.has_started(home)
     assert demand.is_due(home)
+
+
+def test_one_that_hangs_is_given_up_though_the_programs_clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)  # as freezegun does
+    monkeypatch.setattr(demand, "ANSWER_PAUSES", 20)
+    assert demand._answer(["/bin/sleep", "600"], {}) == b""

@@ -13,6 +13,7 @@ from autoinst.config import make_private
 from autoinst.record import ExceptionInfo, Frame, Record
 from autoinst.spool.layout import record_id
 from autoinst.store.sqlite import Store
+from autoinst.web.charts import HEIGHT, Steps
 from tests.web_pages import Text, every_page, serving
 
 pytestmark = pytest.mark.once
@@ -189,3 +190,26 @@ def test_times_are_exact_beside_relative(ui):
         found = re.search(r'<time datetime="([^"]*)Z" title="([^"]*) UTC">\S+ <small>(\d+[smhd] ago|now)</small>', row)
         assert found is not None, row
         assert found[2].startswith(found[1].replace("T", " "))
+
+
+@pytest.mark.parametrize(
+    ("most", "ticks"),
+    [
+        (4.95, ["6/min", "4", "2", "0"]),
+        (1, ["1/min", "0.5", "0"]),
+        (1 / 60, ["0.02/min", "0.01", "0"]),
+        (10, ["10/min", "5", "0"]),
+        (31, ["40/min", "20", "0"]),
+        (1_234_567, ["1,500,000/min", "1,000,000", "500,000", "0"]),
+    ],
+)
+def test_lines_of_a_chart_are_round(most: float, ticks: list[str]) -> None:
+    scale = Steps(most)
+    assert scale.ticks("/min") == ticks
+    assert 0 < scale.height(most) <= HEIGHT
+
+
+def test_a_chart_of_counts_has_no_parts_of_one() -> None:
+    assert Steps(1, 1).ticks() == ["1", "0"]
+    assert Steps(4, 1).ticks() == ["4", "2", "0"]
+    assert Steps(0, 1).ticks() == ["1", "0"]

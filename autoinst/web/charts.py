@@ -19,6 +19,9 @@ WIDTH, HEIGHT = 720, 120
 SPARK_WIDTH, SPARK_HEIGHT = 96, 20
 GAP = 0.18  # of a bar's width
 LEAST_STROKE = 3
+MOST_STEPS = 3  # lines above 0
+TINY = 1e-9  # jobs a minute: one in two thousand years
+ROUNDING = 1e-9
 MAX_NAMED, MAX_NAME = 6, 14  # names of revisions in a chart, and their characters
 
 
@@ -86,14 +89,15 @@ def _anchor(x: float) -> str:
 
 def throughput(window: Window, cells: dict[int, Cell], deploys: Sequence[Deploy]) -> Chart:
     """Draw jobs a minute, those that failed or were killed in their own colour."""
-    minutes = window.step_ns / 60e9
+    minutes = window.step_ns / 60e9  # a step has
     numbers = {at: (cell.jobs, cell.errors + cell.killed) for at, cell in cells.items()}
     most = max((jobs for jobs, _ in numbers.values()), default=0)
+    scale = Steps(most / minutes)
     bars = []
     for x, width, at in _slots(window):
         jobs, failed = numbers.get(at, (0, 0))
         if jobs:
-            tall, red = _share(jobs, most), _share(failed, most)
+            tall, red = scale.height(jobs / minutes), scale.height(failed / minutes)
             parts = [
                 ("ok", round(HEIGHT - tall, 1), round(tall - red, 1)),
                 ("bad", round(HEIGHT - red, 1), round(red, 1)),
@@ -104,7 +108,7 @@ def throughput(window: Window, cells: dict[int, Cell], deploys: Sequence[Deploy]
     label = f"Jobs a minute: at most {most / minutes:.3g}"
     return Chart(
         label,
-        [f"{most / minutes:.3g}/min", f"{most / minutes / 2:.3g}", "0"],
+        scale.ticks("/min"),
         window.labels(),
         bars,
         markers=_markers(window, deploys),
@@ -157,6 +161,27 @@ def _percentiles(
     return Chart(label, scale.ticks(), window.labels(), [], lines, slots, markers, span=_span(window))
 
 
+class Steps:
+    """A scale from 0 upwards whose lines are 1, 2 or 5 times a power of ten apart, two or three of them above 0."""
+
+    def __init__(self, most: float, least: float = 0.0) -> None:
+        """Reach `most` or just above it, with lines at least `least` apart."""
+        wanted = max(most / MOST_STEPS, least, TINY)
+        power = 10.0 ** math.floor(math.log10(wanted))
+        self.step = next(each * power for each in (1, 2, 5, 10) if each * power >= wanted * (1 - ROUNDING))
+        self.number = max(math.ceil(most / self.step * (1 - ROUNDING)), 1)
+
+    def height(self, value: float) -> float:
+        """Return how tall a bar of `value` is."""
+        return value / (self.step * self.number) * HEIGHT
+
+    def ticks(self, unit: str = "") -> list[str]:
+        """Return what stands at the lines, the greatest first, which bears the unit."""
+        digits = max(-math.floor(math.log10(self.step) + ROUNDING), 1)
+        numbers = [f"{self.step * index:,.{digits}f}".rstrip("0").rstrip(".") for index in range(self.number, -1, -1)]
+        return [numbers[0] + unit, *numbers[1:]]
+
+
 class Decades:
     """A scale from a power of ten to another, so that a median is seen beside what takes a hundred times as long."""
 
@@ -176,15 +201,14 @@ class Decades:
 
 def counts(window: Window, numbers: dict[int, int], label: str) -> Chart:
     """Draw how often something happened."""
-    most = max(numbers.values(), default=0)
+    scale = Steps(max(numbers.values(), default=0), 1)
     bars = []
     for x, width, at in _slots(window):
         count = numbers.get(at, 0)
         if count:
-            tall = round(_share(count, most), 1)
+            tall = round(scale.height(count), 1)
             bars.append(Bar(x, width, [("bad", round(HEIGHT - tall, 1), tall)], f"{exact(at)}: {count}"))
-    ticks = [f"{most:,}", f"{most / 2:,.6g}", "0"]
-    return Chart(label, ticks, window.labels(), bars, span=_span(window), empty=not bars)
+    return Chart(label, scale.ticks(), window.labels(), bars, span=_span(window), empty=not bars)
 
 
 def histogram(cell: Cell, middle: Callable[[int], float]) -> Chart:
@@ -197,12 +221,12 @@ def histogram(cell: Cell, middle: Callable[[int], float]) -> Chart:
     grouped: dict[int, int] = {}
     for number, count in buckets.items():
         grouped[(number - low) // size] = grouped.get((number - low) // size, 0) + count
-    most = max(grouped.values())
+    scale = Steps(max(grouped.values()), 1)
     number_of = (high - low) // size + 1
     width = WIDTH / number_of
     bars = []
     for index in sorted(grouped):
-        tall = round(max(_share(grouped[index], most), 1.5), 1)
+        tall = round(max(scale.height(grouped[index]), 1.5), 1)
         about = _ms(middle(low + index * size + size // 2))
         x, across = round(index * width, 2), round(width * (1 - GAP), 2)
         bars.append(Bar(x, across, [("plain", round(HEIGHT - tall, 1), tall)], f"about {about}: {grouped[index]:,}"))
@@ -212,8 +236,7 @@ def histogram(cell: Cell, middle: Callable[[int], float]) -> Chart:
         value = cell.percentile_ns(share)
         number = next((number for number in range(low, high + 1) if value is not None and middle(number) >= value), low)
         marks.append((round(((number - low) // size + 0.5) * width, 1), f"{name} {_ms(value)}", "share"))
-    ticks = [f"{most:,}", f"{most / 2:,.6g}", "0"]
-    return Chart(f"Durations from {labels[0]} to {labels[2]}", ticks, labels, bars, marks=marks)
+    return Chart(f"Durations from {labels[0]} to {labels[2]}", scale.ticks(), labels, bars, marks=marks)
 
 
 def spark(window: Window, steps: Sequence[Step]) -> dict[str, Any]:
@@ -252,10 +275,6 @@ def _slots(window: Window) -> list[tuple[float, float, int]]:
     steps = window.steps()
     width = WIDTH / max(len(steps), 1)
     return [(round(index * width, 2), round(width * (1 - GAP), 2), at) for index, at in enumerate(steps)]
-
-
-def _share(value: float, most: float) -> float:
-    return value / most * (HEIGHT - 4) if most else 0.0
 
 
 def _path(points: list[tuple[float, float] | None], step: float) -> str:
