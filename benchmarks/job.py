@@ -1,8 +1,9 @@
-"""What a recorded job costs in its own thread: `python -m benchmarks.job [--tails] [--home FOLDER]`.
+"""What a recorded job costs in its own thread: `python -m benchmarks.job [--tails | --bytecodes] [--home FOLDER]`.
 
 The plain function and the instrumented one are called in turn in one process, batch by batch; a drain empties the
 spool meanwhile, as an agent would. `--tails` times single calls instead and prints p50 to max, beside a process that
-writes and syncs all the time.
+writes and syncs all the time. `--bytecodes` counts those that each function of autoinst runs for one job, which no
+other load of the machine changes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = """
@@ -143,10 +148,37 @@ def tails(jobs: Any, calls: int) -> None:
         print(f"{name:20} {at[0]:8.2f} {at[1]:8.2f} {at[2]:9.2f} {figures[-1] / 1e3:9.2f}")
 
 
+def bytecodes(jobs: Any) -> None:
+    """Print how many bytecodes, in how many calls, each function runs for one job."""
+    for kind in ("job", "job_events", "job_raises"):
+        function = getattr(jobs, kind)
+        batch(function, 100)  # what the interpreter does once is done
+        counts: Counter[str] = Counter()
+        calls: Counter[str] = Counter()
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            frame.f_trace_opcodes = True
+            name = f"{Path(frame.f_code.co_filename).name}: {frame.f_code.co_name}"
+            if event in ("call", "opcode"):
+                (calls if event == "call" else counts)[name] += 1  # noqa: B023 - called within this turn only
+            return trace
+
+        sys.settrace(trace)
+        try:  # noqa: SIM105  # contextlib.suppress would be counted
+            function(1)
+        except ValueError:
+            pass
+        sys.settrace(None)
+        print(f"{kind}: {counts.total()} bytecodes, {calls.total()} calls")
+        for name, count in counts.most_common():
+            print(f"{count:8} {calls[name]:4} {name}")
+
+
 def main() -> None:
     """Set up a home, a drain and, for the tails, a writer that syncs; then measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tails", action="store_true")
+    parser.add_argument("--bytecodes", action="store_true")
     parser.add_argument("--json", action="store_true", help="the costs as JSON")
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--home", help="folder on the file system to measure (default: a temporary one)")
@@ -174,6 +206,8 @@ def main() -> None:
             time.sleep(0.5)
             if options.tails:
                 tails(bench_jobs, options.calls)
+            elif options.bytecodes:
+                bytecodes(bench_jobs)
             elif options.json:
                 print(json.dumps(costs(bench_jobs)))
             else:

@@ -1,4 +1,4 @@
-"""Makes docs/benchmarks.md from the figures of a stored run (python -m benchmarks.peers.page).
+"""Makes docs/benchmarks.md from the figures of stored runs (python -m benchmarks.peers.page).
 
 Nothing of the page is written by hand but the sentences here; a test checks that it is what this makes.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from benchmarks import curves_page
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -127,7 +129,7 @@ def main() -> None:
 
 def made() -> str:
     """Return the page."""
-    return page(json.loads(RESULTS.read_text()))
+    return "\n".join((page(json.loads(RESULTS.read_text())), curves_page.section()))
 
 
 def page(results: dict[str, Any]) -> str:

@@ -1,0 +1,49 @@
+"""The section of docs/benchmarks.md on whether costs grow, made from the figures that benchmarks.curves has stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+STORED = Path(__file__).resolve().parent / "curves.json"
+TITLES = {
+    "rules": (
+        "rules",
+        "One rule in ten has a wildcard; all but one are of a package that is not imported.",
+    ),
+    "functions": ("instrumented functions", "In modules of 100; all are jobs."),
+    "threads": ("threads", "All run jobs at the same time, 25 at a go with pauses of 2 ms."),
+    "arenas": (
+        "arenas",
+        "Each is a forked worker's that ran one job; the living sleep. Those `in use` had jobs in the last 2 s.",
+    ),
+}
+ABOUT = """## Whether costs grow
+
+Made by `python -m benchmarks.curves` ({cpu}, {cores} cores, load {load} with other work, CPython {python}, {date}); the
+sizes took turns, medians of {rounds} rounds. Compare within a line. What still grows, and why: to read the compiled
+rules is to read and check one file, of 0.27 MB for a thousand; the first module of a package unpacks the index of that
+package's rules, which the import of a module that no rule matches pays for here; a look at all arenas, which an agent
+takes once a second, asks the kernel for each whether its owner lives; whoever looks without an agent opens each.
+"""
+
+
+def section() -> str:
+    """Return the section as Markdown, nothing where no figures are stored."""
+    if not STORED.exists():
+        return ""
+    stored = json.loads(STORED.read_text())
+    parts = [ABOUT.format(**stored["machine"], rounds=stored["rounds"])]
+    for name, (what, about) in TITLES.items():
+        if name not in stored["curves"]:
+            continue
+        curve = stored["curves"][name]
+        parts.append(f"{about}\n")
+        parts.append(f"| {what} | " + " | ".join(f"{size:,}" for size in curve["sizes"]) + " |")
+        parts.append("|---|" + "---:|" * len(curve["sizes"]))
+        parts += [
+            f"| {figure} | " + " | ".join(f"{value:,.{0 if abs(value) >= 100 else 2}f}" for value in values) + " |"
+            for figure, values in curve["figures"].items()
+        ]
+        parts.append("")
+    return "\n".join(parts).rstrip() + "\n"
