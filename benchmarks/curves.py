@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PER_MODULE = 100  # functions of a module
+SETTLE = "import time\ntime.sleep(0.1)\nimport jobs\njobs.job(1)"
 
 # What every program begins with; `added` is what a job takes beyond a plain call, in us of this thread's CPU time.
 COMMON = """
@@ -98,7 +99,7 @@ import importlib
 modules = int(sys.argv[1])
 jobs.job(1)
 before, began = private(), time.process_time_ns()
-made = [importlib.import_module(f"many.module{i}") for i in range(modules)]
+made = [importlib.import_module(f"{sys.argv[2]}.module{i}") for i in range(modules)]
 took = time.process_time_ns() - began
 functions = [f for module in made for name, f in vars(module).items() if name.startswith("job")]
 memory = private() - before
@@ -218,7 +219,7 @@ def write_rules(bench: Bench, size: int) -> Path:
     path.write_text("\n".join(lines) + "\n")
     os.utime(path, (1e9, 1e9))
     for _ in range(2):  # rules changed in this very moment are not kept
-        bench.run("import time\ntime.sleep(0.1)\nimport jobs\njobs.job(1)", rules=path)
+        bench.run(SETTLE, rules=path)
     return path
 
 
@@ -228,10 +229,11 @@ def of_rules(bench: Bench, _size: int, rules: Path) -> dict[str, float]:
     return {"start-up with one job, CPU ms": start - plain, **bench.run(RULES_PROGRAM, rules=rules)[0]}
 
 
-def write_functions(bench: Bench, size: int) -> tuple[Path, Path, int]:
+def write_functions(bench: Bench, size: int) -> tuple[Path, Path, int, str]:
     """Write modules with so many functions, one rule for all of them, and a rule for each."""
-    folder = bench.folder / "many"
-    folder.mkdir(exist_ok=True)
+    package = f"many{size}"
+    folder = bench.folder / package
+    folder.mkdir()
     (folder / "__init__.py").touch()
     per_module = min(size, PER_MODULE)
     modules = size // per_module
@@ -239,23 +241,24 @@ def write_functions(bench: Bench, size: int) -> tuple[Path, Path, int]:
     for i in range(modules):
         text = [f"def job{j}(n):\n    return n\n" for j in range(per_module)]
         (folder / f"module{i}.py").write_text("\n".join(text))
-        each += [f"  - function: many.module{i}.job{j}" for j in range(per_module)]
-    one, many = bench.folder / "one.yaml", bench.folder / f"each{size}.yaml"
-    one.write_text("version: 1\njobs:\n  - function: jobs.job\n  - {module: many.*, functions: [job*]}\n")
+        each += [f"  - function: {package}.module{i}.job{j}" for j in range(per_module)]
+    one, many = bench.folder / f"one{size}.yaml", bench.folder / f"each{size}.yaml"
+    one.write_text(f"version: 1\njobs:\n  - function: jobs.job\n  - {{module: {package}.*, functions: [job*]}}\n")
     many.write_text("\n".join(each) + "\n")
+    bench.run(FUNCTIONS_PROGRAM, modules, package, "plain", rules=None)  # the modules are compiled
     for path in (one, many):
+        os.utime(path, (1e9, 1e9))
         for _ in range(2):
-            bench.run("import time\ntime.sleep(0.1)", rules=path)
-    return one, many, modules
+            bench.run(SETTLE, rules=path)
+        bench.run(FUNCTIONS_PROGRAM, modules, package, rules=path)
+    return one, many, modules, package
 
 
-def of_functions(bench: Bench, size: int, made: tuple[Path, Path, int]) -> dict[str, float]:
-    one, many, modules = made
-    if len(list((bench.folder / "many").glob("module*.py"))) < modules or size < PER_MODULE:
-        write_functions(bench, size)
-    plain = bench.run(FUNCTIONS_PROGRAM, modules, "plain", rules=None)[0]
-    found = bench.run(FUNCTIONS_PROGRAM, modules, rules=one)[0]
-    other = bench.run(FUNCTIONS_PROGRAM, modules, rules=many)[0]
+def of_functions(bench: Bench, _size: int, made: tuple[Path, Path, int, str]) -> dict[str, float]:
+    one, many, modules, package = made
+    plain = bench.run(FUNCTIONS_PROGRAM, modules, package, "plain", rules=None)[0]
+    found = bench.run(FUNCTIONS_PROGRAM, modules, package, rules=one)[0]
+    other = bench.run(FUNCTIONS_PROGRAM, modules, package, rules=many)[0]
     return {
         "instrumenting one, under a rule for all, us": found.pop("import") - plain["import"],
         "instrumenting one, under a rule of its own, us": other["import"] - plain["import"],
@@ -319,13 +322,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=CURVES, default=list(CURVES))
     parser.add_argument("--out", type=Path, help="file to store the figures in; those not measured now stay")
     options = parser.parse_args()
-    results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "curves": {}}
+    results: dict[str, Any] = {"machine": machine(), "curves": {}}
+    rounds = 1 if options.quick else options.rounds
     for name in options.only:
         curve = CURVES[name]
         if options.quick:
             curve = curve._replace(sizes=curve.sizes[:1])
-        figures = measured(curve, 1 if options.quick else options.rounds)
-        results["curves"][name] = {"sizes": list(curve.sizes), "figures": figures}
+        figures = measured(curve, rounds)
+        results["curves"][name] = {"sizes": list(curve.sizes), "rounds": rounds, "figures": figures}
         if not options.json:
             show(name, curve.sizes, figures)
     if options.json:

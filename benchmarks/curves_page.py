@@ -21,7 +21,7 @@ TITLES = {
 ABOUT = """## Whether costs grow
 
 Made by `python -m benchmarks.curves` ({cpu}, {cores} cores, load {load} with other work, CPython {python}, {date}); the
-sizes took turns, medians of {rounds} rounds. Compare within a line. What still grows, and why: to read the compiled
+sizes took turns; medians of the rounds. Compare within a line. What still grows, and why: to read the compiled
 rules is to read and check one file, of 0.27 MB for a thousand; the first module of a package unpacks the index of that
 package's rules, which the import of a module that no rule matches pays for here; a look at all arenas, which an agent
 takes once a second, asks the kernel for each whether its owner lives; whoever looks without an agent opens each.
@@ -33,12 +33,13 @@ def section() -> str:
     if not STORED.exists():
         return ""
     stored = json.loads(STORED.read_text())
-    parts = [ABOUT.format(**stored["machine"], rounds=stored["rounds"])]
+    parts = [ABOUT.format(**stored["machine"])]
     for name, (what, about) in TITLES.items():
         if name not in stored["curves"]:
             continue
         curve = stored["curves"][name]
-        parts.append(f"{about}\n")
+        times = "once" if curve["rounds"] == 1 else f"in {curve['rounds']} rounds"
+        parts.append(f"{about} Measured {times}.\n")
         parts.append(f"| {what} | " + " | ".join(f"{size:,}" for size in curve["sizes"]) + " |")
         parts.append("|---|" + "---:|" * len(curve["sizes"]))
         parts += [
