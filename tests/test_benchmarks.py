@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import soak
+from benchmarks import curves_page, soak
 from benchmarks.peers import page
 from tests.libraries import python_of
 
@@ -34,6 +34,26 @@ def test_the_page_says_where_others_are_ahead():
     )
     figures[figure] = {page.OWN: 100.0, name: 1.0}
     assert results["products"][name]["title"] in page.behind(results)
+
+
+@pytest.mark.timeout(300)
+def test_the_curves_are_measured_stored_and_shown(tmp_path: Path) -> None:
+    out = tmp_path / "curves.json"
+    command = [sys.executable, "-m", "benchmarks.curves", "--quick", "--json", "--out", str(out)]
+    command += ["--only", "rules", "functions", "threads"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stored = json.loads(out.read_text())
+    assert json.loads(done.stdout) == stored
+    assert {name: curve["sizes"] for name, curve in stored["curves"].items()} == {
+        "rules": [10],
+        "functions": [10],
+        "threads": [1],
+    }
+    shown = curves_page.section(out)
+    for curve in stored["curves"].values():
+        for figure, values in curve["figures"].items():
+            assert f"| {figure} | {curves_page.text(values[0])} |" in shown
 
 
 @pytest.mark.service
