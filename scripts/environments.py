@@ -35,7 +35,8 @@ VENVS = ROOT / ".venvs"
 REQUIREMENTS = ROOT / "requirements"
 PEER = "peer-"
 READY = ".ready"
-PYTHONS = {"django6": "3.12"}  # environments whose libraries need another Python than the tests'
+# Environments whose libraries need another Python than the tests'.
+PYTHONS = {"django6": "3.12", "oldest-young": "3.12"}
 GROUP = re.compile(r"^(?:library-|(?=peer-))([a-z0-9-]+) = \[", re.MULTILINE)
 
 

@@ -43,8 +43,8 @@ def tested(library: Library) -> str:
     """Return the versions in the locks that the tests run, an oldest one first if there is a test of it."""
     if not library.distribution:
         return library.tested
-    environments = [OLDEST, library.environment] if library.pack in CASES else [library.environment]
-    return ", ".join(version(library, environment) for environment in environments)
+    oldest = library.oldest or (OLDEST if library.pack in CASES else "")
+    return ", ".join(version(library, environment) for environment in (oldest, library.environment) if environment)
 
 
 def version(library: Library, environment: str) -> str:

@@ -79,6 +79,8 @@ async def forever(scheduler):
 def main():
     kind = sys.argv[1]
     executor = {"thread": ThreadPoolExecutor, "process": ProcessPoolExecutor, "asyncio": AsyncIOExecutor}[kind]
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # before 3.11 a scheduler takes that of when it was made
     scheduler = (AsyncIOScheduler if kind == "asyncio" else BlockingScheduler)(executors={"mail": executor()})
     shop.scheduler = scheduler
     def plan(function, *args, when=0, **options):
@@ -104,7 +106,7 @@ def main():
                       executor="mail", next_run_time=start, misfire_grace_time=60)
     if sys.argv[2] == "die":
         plan(die, when=4)
-    asyncio.run(forever(scheduler)) if kind == "asyncio" else scheduler.start()
+    loop.run_until_complete(forever(scheduler)) if kind == "asyncio" else scheduler.start()
 
 if __name__ == "__main__":
     main()

@@ -90,10 +90,11 @@ def records(worker: Worker) -> list[dict[str, Any]]:
     return [whole(record) for found in worker.records().values() for record in found]
 
 
+@pytest.mark.parametrize("environment", ["frameworks", "oldest"])
 @pytest.mark.parametrize("library", ["click", "typer"])
-def test_each_command_is_a_job_and_the_groups_above_it_are_none(tmp_path: Path, library: str) -> None:
+def test_each_command_is_a_job_and_the_groups_above_it_are_none(tmp_path: Path, library: str, environment: str) -> None:
     variables = {"AUTOINST_PACKS": f"default,{library}"}
-    worker = Worker(tmp_path / "program", "frameworks", {"tool.py": COMMANDS[library]}, variables)
+    worker = Worker(tmp_path / "program", environment, {"tool.py": COMMANDS[library]}, variables)
     for words in (["add", "1", "--password", "sesame"], ["fail"], ["usage"], ["leave"]):
         line = worker.command(("python", "tool.py", *words))
         plain = subprocess.run(line[2:], cwd=tmp_path / "program", env=worker.environ, capture_output=True, check=False)
@@ -146,8 +147,9 @@ def leave(c):
 """
 
 
-def test_invokes_tasks(tmp_path: Path) -> None:
-    worker = Worker(tmp_path / "program", "frameworks", {"tasks.py": TASKS}, {})
+@pytest.mark.parametrize("environment", ["frameworks", "oldest"])
+def test_invokes_tasks(tmp_path: Path, environment: str) -> None:
+    worker = Worker(tmp_path / "program", environment, {"tasks.py": TASKS}, {})
     for words in (["build", "--name", "x"], ["fail"], ["leave"]):
         subprocess.run(
             worker.command(("invoke", *words)), cwd=tmp_path / "program", env=worker.environ, check=False, timeout=90
@@ -193,10 +195,11 @@ class Command(BaseCommand):
 """
 
 
-def test_djangos_management_commands(tmp_path: Path) -> None:
+@pytest.mark.parametrize("environment", ["databases", "oldest"])
+def test_djangos_management_commands(tmp_path: Path, environment: str) -> None:
     files = {"manage.py": MANAGE, "settings.py": SETTINGS, "shop/management/commands/build.py": BUILD}
     files["shop/management/commands/runworker.py"] = RUNWORKER
-    worker = Worker(tmp_path / "program", "databases", files, {"AUTOINST_PACKS": "default,django-commands"})
+    worker = Worker(tmp_path / "program", environment, files, {"AUTOINST_PACKS": "default,django-commands"})
     for words in (["build", "good"], ["build", "bad"], ["runworker"]):
         subprocess.run(
             worker.command(("python", "manage.py", *words)), cwd=tmp_path / "program", env=worker.environ, check=False

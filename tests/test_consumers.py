@@ -179,6 +179,7 @@ LIBRARIES = (
         expected=OF_PIKA,
         delayed=("later",),
         missing=f"{OPT_IN.format('pika')} {DEAD}",
+        oldest="oldest",
     ),
     Library(
         "kombu",
@@ -221,8 +222,9 @@ def rabbit() -> Iterator[RabbitMQ]:
         yield server
 
 
-def test_pika(rabbit: RabbitMQ, tmp_path: Path) -> None:
-    work(tmp_path, "pika", PIKA, rabbit.url[:-1] + "%2F", OF_PIKA)
+@pytest.mark.parametrize("environment", ["queues", "oldest"])
+def test_pika(rabbit: RabbitMQ, tmp_path: Path, environment: str) -> None:
+    work(tmp_path, "pika", PIKA, rabbit.url[:-1] + "%2F", OF_PIKA, environment)
 
 
 @pytest.mark.parametrize("broker", ["rabbit", "redis"])

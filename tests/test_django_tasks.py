@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.service, pytest.mark.once]
 
 SETTINGS = """
+import importlib.util
 import os
 SECRET_KEY = "x"
 USE_TZ = True
-INSTALLED_APPS = ["django_tasks_db", "django_rq"]
+INSTALLED_APPS = ["django_tasks_db"]
+if importlib.util.find_spec("django_rq"):
+    INSTALLED_APPS.append("django_rq")
 if os.environ["IMMEDIATE"].startswith("django_tasks"):
     INSTALLED_APPS.append("django_tasks")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -35,8 +38,9 @@ RQ_QUEUES = {name: {"URL": os.environ["REDIS_URL"]} for name in ("mail", "defaul
 TASKS = {
     "default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["mail", "default"]},
     "now": {"BACKEND": os.environ["IMMEDIATE"], "QUEUES": ["mail", "default"]},
-    "rq": {"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": ["mail", "default"]},
 }
+if importlib.util.find_spec("django_tasks_rq"):
+    TASKS["rq"] = {"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": ["mail", "default"]}
 """
 
 TASKS = '''
@@ -120,6 +124,7 @@ ALL = ("add", "add_async", "fail", "unkept", "leave", "outer", "later")
 ENVIRONMENTS = {
     "databases": "django_tasks.backends.immediate.ImmediateBackend",
     "django6": "django.tasks.backends.immediate.ImmediateBackend",
+    "oldest-young": "django.tasks.backends.immediate.ImmediateBackend",
 }
 BAD = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
 UNKEPT = "TypeError"  # its message and place are those of what keeps the result
@@ -200,7 +205,8 @@ def check(worker: Worker, ids: dict[str, str], **fields: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "database"), [("databases", "sqlite"), ("databases", "postgres"), ("django6", "sqlite")]
+    ("library", "database"),
+    [("databases", "sqlite"), ("databases", "postgres"), ("django6", "sqlite"), ("oldest-young", "sqlite")],
 )
 def test_the_workers_of_the_database(
     tmp_path: Path, request: pytest.FixtureRequest, library: str, database: str
@@ -243,4 +249,5 @@ LIBRARY = Library(
     delayed=("later",),
     lacks=("retried", "trace"),
     missing="These backends run a task once, also one that failed. A task has no place for a trace.",
+    oldest="oldest-young",
 )

@@ -93,7 +93,7 @@ retry_delay = 0
 keep_alive = true
 wait_interval = 0.2
 wait_jitter = 0
-max_keep_alive_idle_duration = 0
+max_keep_alive_idle_duration = 0 seconds
 """
 
 

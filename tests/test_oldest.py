@@ -99,6 +99,17 @@ CASES = {
             record["method"] for records in (apscheduler.JOBS | apscheduler.ORDER).values() for record in records
         ),
     ),
+    "apscheduler by asyncio": Case(
+        {"shop.py": apscheduler.SHOP, "run.py": apscheduler.RUN},
+        apscheduler.JOBS | apscheduler.ORDER | apscheduler.ASYNC,
+        "python run.py asyncio stay",
+        variables={"PYTHONPATH": "."},
+        runs=tuple(
+            record["method"]
+            for records in (apscheduler.JOBS | apscheduler.ORDER | apscheduler.ASYNC).values()
+            for record in records
+        ),
+    ),
     "arq": Case(
         {"shop.py": re.sub(r"    cron_jobs = .*\n", "", arq.JOBS), "send.py": arq.SEND},
         some(arq.EXPECTED, "add", "fail", "again", "mail"),

@@ -154,16 +154,10 @@ EXPECTED = {
 }
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[Postgres]:
-    with Postgres() as server:
-        yield server
-
-
-def start(folder: Path, server: Postgres, *jobs: str) -> Worker:
+def start(folder: Path, server: Postgres, *jobs: str, environment: str = "databases", shop: str = SHOP) -> Worker:
     """Make the tables, send `jobs` and start a worker for them."""
     variables = {"DSN": server.dsn, "PYTHONPATH": ".", "SERVER": str(server.processes[0].pid)}
-    worker = Worker(folder, "databases", {"shop.py": SHOP, "send.py": SEND}, variables)
+    worker = Worker(folder, environment, {"shop.py": shop, "send.py": SEND}, variables)
     worker.call("python", "send.py", "schema", *jobs)
     worker.start(
         "procrastinate", "--app", "shop.app", "worker", "--queues", "mail", "--fetch-job-polling-interval", "0.3"
@@ -171,9 +165,21 @@ def start(folder: Path, server: Postgres, *jobs: str) -> Worker:
     return worker
 
 
-def test_every_run_of_every_task(database: Postgres, tmp_path: Path) -> None:
-    worker = start(tmp_path / "program", database, "all")
-    runs = [number for number, records in EXPECTED.items() for _ in records if number != "10"]
+@pytest.fixture
+def database() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+@pytest.mark.parametrize("environment", ["databases", "oldest"])
+def test_every_run_of_every_task(database: Postgres, tmp_path: Path, environment: str) -> None:
+    expected, shop = dict(EXPECTED), SHOP
+    if environment == "oldest":  # which knows no batches
+        shop = SHOP.replace("    await add.batch_defer_async", "    # ")
+        expected["11"] = [job(11, "order", kwargs={}, events=[SENT])]
+        expected["13"] = [{**expected.pop("14")[0], "job_id": "13"}]
+    worker = start(tmp_path / "program", database, "all", environment=environment, shop=shop)
+    runs = [number for number, records in expected.items() for _ in records if number != "10"]
     worker.wait_for(runs[:-1])
     worker.call("python", "send.py", "die")
     status = worker.stop_after(runs, by=None)
@@ -183,7 +189,7 @@ def test_every_run_of_every_task(database: Postgres, tmp_path: Path) -> None:
     assert text.startswith("xxx")
     assert len(text) < 20_000
     found["7"][0]["kwargs"] = {"text": "..."}
-    assert found == EXPECTED, worker.output
+    assert found == expected, worker.output
 
 
 def test_a_job_whose_database_vanishes_is_recorded(tmp_path: Path) -> None:
@@ -212,4 +218,5 @@ LIBRARY = Library(
         "When a job was put on its queue is not read: only one that was to run later has a queue time. A job has no "
         "place for a trace."
     ),
+    oldest="oldest",
 )

@@ -22,7 +22,7 @@ signal.pause()
 
 
 def test_what_a_worker_has_started_ends_with_it(tmp_path: Path) -> None:
-    worker = Worker(tmp_path / "program", "lowest", {"shop.py": PROGRAM}, {}, instrumented=False)
+    worker = Worker(tmp_path / "program", "queues", {"shop.py": PROGRAM}, {}, instrumented=False)
     worker.start("python", "shop.py")
     wait_until(lambda: "main" in worker.runs())
     child = worker.runs()[0]

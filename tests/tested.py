@@ -20,11 +20,11 @@ class Library:
     """A job library as its test runs it.
 
     `pack` is the name of its rules file, or `rule` the heading of docs/libraries.md that has one; `environment` is that
-    of the library environment whose lock has `distribution`, `test` for the tests' own, and `versions` and `tested` say
-    what these would where there is none; `runs` says with which brokers and workers; `expected` are the whole records
-    that the test compares; `recorded` are columns that it checks in another way, and `ran` are kinds of jobs;
-    `delayed` are the names in `expected` of jobs that were to run later; `lacks` are the kinds that the library has no
-    such thing of; `missing` says, of what is not recorded, why.
+    of the library environment whose lock has `distribution`, `test` for the tests' own, and `oldest` that of one with
+    its oldest version; `versions` and `tested` say what these would where there is none; `runs` says with which brokers
+    and workers; `expected` are the whole records that the test compares; `recorded` are columns that it checks in
+    another way, and `ran` are kinds of jobs; `delayed` are the names in `expected` of jobs that were to run later;
+    `lacks` are the kinds that the library has no such thing of; `missing` says, of what is not recorded, why.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Library:
     rule: str = ""
     versions: str = ""
     tested: str = ""
+    oldest: str = ""
 
     def columns(self) -> set[str]:
         """Return which of COLUMNS the records have."""
