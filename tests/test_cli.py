@@ -19,6 +19,7 @@ from autoinst.config import make_private
 from autoinst.record import Event, ExceptionInfo, Frame, Killed, Record
 from autoinst.spool.counted import Counted
 from autoinst.store.sqlite import Store
+from autoinst.wording import bytes_text
 
 NOW = time.time_ns()
 SECOND = 10**9
@@ -305,6 +306,19 @@ def test_doctor(
     assert rq["version"]
     assert cli.main(["doctor"]) == 0
     assert "Nothing needs attention." in capsys.readouterr().out
+
+
+def test_doctor_tells_the_size_of_a_store_that_is_being_written(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(str(full / "store.sqlite3")) as store:  # its log stays while it is open
+        with store.transaction():
+            store.note_problem("torn", "something torn")
+        log = (full / "store.sqlite3-wal").stat().st_size
+        assert log
+        cli.main(["doctor", "--json"])
+        found = json.loads(capsys.readouterr().out)["store"]
+        assert found["bytes"] >= (full / "store.sqlite3").stat().st_size + log
+        cli.main(["doctor"])
+        assert bytes_text(found["bytes"]) in capsys.readouterr().out
 
 
 def test_doctor_names_what_needs_attention(

@@ -73,7 +73,8 @@ def diagnose(config: Config) -> dict[str, Any]:
         "home": home_facts(config, attention),
         "rules": rules_facts(config, rules, loader, attention),
     }
-    store: dict[str, Any] = {"path": config.store, "exists": os.path.isfile(config.store), "bytes": size(config.store)}
+    store: dict[str, Any] = {"path": config.store, "exists": os.path.isfile(config.store)}
+    store["bytes"] = store_size(config.store)
     out |= {"exporters": {"feeds": [], "parked": []}, "check_ins": []}
     out["server"] = None
     out |= {"store": store, "processes": [], "rule_statuses": [], "counted": [], "left_out": 0, "problems": []}
@@ -81,7 +82,7 @@ def diagnose(config: Config) -> dict[str, Any]:
         with Home(config, local=True) as home:
             store["running"] = len(home.flying)
             if home.local is not None:
-                store |= {"exists": True, "bytes": size(config.store), "jobs": home.local.count()}
+                store |= {"exists": True, "bytes": store_size(config.store), "jobs": home.local.count()}
                 out |= store_facts(home.local, rules, attention)
             out["check_ins"] = check_ins(rules, home.local, home.flying, attention)
             out["exporters"] = exporters(config.home, rules, home.local, attention)
@@ -265,6 +266,11 @@ def modified(path: str) -> float:
         return os.stat(path).st_mtime
     except OSError:
         return 0.0
+
+
+def store_size(path: str) -> int:
+    """Return how many bytes a store takes: where somebody has it open, what was written last is in its log."""
+    return size(path) + size(f"{path}-wal")
 
 
 def size(path: str) -> int:
