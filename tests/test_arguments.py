@@ -145,7 +145,7 @@ def test_a_functions_own_parameters_tell(tmp_path: Path) -> None:
     program.write("rules.yaml", RULES)
     assert recorded(program) == EXPECTED
     doctor = program.execute([sys.executable, "-m", "autoinst.cli.main", "doctor"], {"AUTOINST_PACKS": "none"}).stdout
-    assert "args.callable unavailable 1 times" in doctor
+    assert "args.callable unavailable 1 time:" in doctor
     for path in (tmp_path / "home").rglob("*"):
         assert not path.is_file() or b"hunter2" not in path.read_bytes(), path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -210,3 +211,28 @@ def test_a_nested_function_reads_the_variables_around_it(tmp_path: Path) -> None
         ("ok", "mail", 2, "5"),
         ("error", "early", 1, None),
     ]
+
+
+def test_what_could_not_be_read_is_told_though_the_process_is_killed_soon_after(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("jobs.py", "def job(item):\n    pass\n")
+    (program.folder / "rules.yaml").write_text(
+        "version: 1\njobs:\n  - function: jobs.job\n"
+        "    payload: {queue: \"${item['queue']}\", job_id: \"${item['id']}\"}\n"
+    )
+    program.write(
+        "worker.py",
+        """
+        import os, signal
+        from jobs import job
+        job({"queue": "mail", "id": "1"})
+        job({"queue": "mail"})
+        job("no mapping")
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    assert len(program.run("worker.py", AUTOINST_PACKS="none").records) == 3
+    doctor = program.execute([sys.executable, "-m", "autoinst.cli.main", "doctor"], {"AUTOINST_PACKS": "none"}).stdout
+    assert "  rules.yaml:3: job_id unavailable 2 times: 'id' is not an index\n" in doctor
+    assert "  rules.yaml:3: queue unavailable 1 time: 'queue' is not an index\n" in doctor
+    assert doctor.count("  Where that is usual, give another value after it (`[first, second]`)") == 1

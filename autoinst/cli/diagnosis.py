@@ -27,7 +27,7 @@ from autoinst.leader import leader
 from autoinst.record import rfc3339
 from autoinst.rules.load import load_files
 from autoinst.spool.room import FULL_NAME
-from autoinst.store.statuses import RECENT_PROCESSES, process_facts, rule_statuses
+from autoinst.store.statuses import RECENT_PROCESSES, process_facts, rule_statuses, unavailable_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,8 @@ def diagnose(config: Config) -> dict[str, Any]:
     store["bytes"] = store_size(config.store)
     out |= {"exporters": {"feeds": [], "parked": []}, "check_ins": []}
     out["server"] = None
-    out |= {"store": store, "processes": [], "rule_statuses": [], "counted": [], "left_out": 0, "problems": []}
+    out |= {"store": store, "processes": [], "unavailable": [], "rule_statuses": []}
+    out |= {"counted": [], "left_out": 0, "problems": []}
     try:
         with Home(config, local=True) as home:
             store["running"] = len(home.flying)
@@ -243,8 +244,10 @@ def store_facts(store: Store, rules: RuleSet, attention: list[str]) -> dict[str,
         for problem in store.problems()
     ]
     attention += [f"{problem['kind']}: {problem['detail']} ({problem['times']} times)" for problem in problems]
+    facts = [process_facts(process) for process in processes]
     return {
-        "processes": [process_facts(process) for process in processes],
+        "processes": facts,
+        "unavailable": unavailable_values(facts),
         "rule_statuses": statuses,
         "counted": counted,
         "left_out": sum(cell.left_out for cell in totals.values()),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import argparse
 
 SHOWN_PROCESSES = 8
+SHOWN_UNAVAILABLE = 30
 LABEL_WIDTH = 10
 WIDTH = 100
 STATUS_STYLES = {
@@ -135,10 +136,32 @@ def print_rules(out: Output, found: dict[str, Any]) -> None:
     for process in found["processes"]:
         for note in process["notes"]:
             out.line(f"pid {process['pid']}: {note}")
-        for row in process["unavailable"]:
-            out.line(
-                f"pid {process['pid']}, {row['rule']}: {row['field']} unavailable {row['times']} times: {row['reason']}"
-            )
+    print_unavailable(out, found["unavailable"])
+
+
+def print_unavailable(out: Output, rows: list[dict[str, Any]]) -> None:
+    """Write which values of which rules could not be read, how often and why, and what may be done about it."""
+    if not rows:
+        return
+    out.line()
+    out.line("These values could not be read, and their jobs were recorded without them:")
+    for row in rows[:SHOWN_UNAVAILABLE]:
+        counted = f"{row['times']} time{'' if row['times'] == 1 else 's'}"
+        inside = f" in {row['processes']} processes" if row["processes"] > 1 else ""
+        out.line(f"  {out.style(row['rule'], 'yellow')}: {row['field']} unavailable {counted}{inside}: {row['reason']}")
+    if len(rows) > SHOWN_UNAVAILABLE:
+        out.line(out.style(f"  ({len(rows) - SHOWN_UNAVAILABLE} more; --json shows them)", "dim"))
+    for line in dict.fromkeys(way_out(row["field"], row["reason"]) for row in rows):
+        out.line(f"  {line}")
+
+
+def way_out(field: str, reason: str) -> str:
+    """Return what may be done about a value that was unavailable for `reason`."""
+    if field == "carry":
+        return "Where the trace cannot be handed on, let the rule's `carry` name another mapping, or leave it out."
+    if "code" in reason.split():
+        return "What would run the program's code is read where the rule says `unsafe: true`; see docs/rules.md."
+    return "Where that is usual, give another value after it (`[first, second]`), or read it by `get(x, key, default)`."
 
 
 def print_processes(out: Output, processes: list[dict[str, Any]]) -> None:

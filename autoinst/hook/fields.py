@@ -35,10 +35,26 @@ class Fields:
     `names` are the arguments a probe must be handed, in order; `self` or `cls` always comes first for a method.
     """
 
-    __slots__ = ("_readers", "_unavailable", "at_enter", "at_exit", "body", "names", "title", "when", "where")
+    __slots__ = (
+        "_on_new",
+        "_readers",
+        "_unavailable",
+        "at_enter",
+        "at_exit",
+        "body",
+        "names",
+        "title",
+        "when",
+        "where",
+    )
 
-    def __init__(self, rule: Rule, target: Target, unavailable: Unavailables) -> None:
-        """Compile `rule`'s fields for `target`; what cannot be read there is noted in `unavailable`."""
+    def __init__(
+        self, rule: Rule, target: Target, unavailable: Unavailables, on_new: Callable[[], None] | None = None
+    ) -> None:
+        """Compile `rule`'s fields for `target`; what cannot be read there is noted in `unavailable`.
+
+        `on_new` is called where that has a field for the first time.
+        """
         parameters = target.parameters
         known = parameters.names | {"args", "kwargs"}
         free = frozenset(parameters.free) - known
@@ -53,6 +69,7 @@ class Fields:
         self.names = tuple(names if rule.wraps is None else [WHOLE.get(name, name) for name in names])
         self.where = rule.where
         self._unavailable = unavailable
+        self._on_new = on_new
         self._readers: dict[str, Reader] = {}
         self.at_enter: list[Reader] = []
         self.at_exit: list[Reader] = []
@@ -84,6 +101,8 @@ class Fields:
         if entry is None:
             if len(self._unavailable) < MAX_UNAVAILABLE:
                 self._unavailable[(self.where, key)] = [reason[:200], 1]
+                if self._on_new is not None:
+                    self._on_new()
         else:
             entry[0] = reason[:200]
             entry[1] += 1

@@ -93,7 +93,7 @@ class Probe:
         # Imported with the first rule that needs it: expressions cost a start-up half a millisecond.
         from autoinst.hook.fields import Fields
 
-        return Fields(self.rule, self.target, self.registry.unavailable)
+        return Fields(self.rule, self.target, self.registry.unavailable, self.registry.tell_soon)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle (by value, as cloudpickle does with functions) as something inert that needs no autoinst."""

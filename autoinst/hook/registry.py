@@ -302,6 +302,7 @@ class Registry:
 
     def _forget_calls(self) -> None:
         self.dirty_after = 0
+        self.unavailable.clear()  # its parent tells of its own, and `doctor` adds them up
         for state in tuple(self.states.values()):
             state.calls = 0
 
@@ -313,6 +314,10 @@ class Registry:
         except Exception as error:
             if not faults.absorbed(error, "statuses"):
                 raise
+
+    def tell_soon(self) -> None:
+        """Have the statuses written at the end of this job: the process may be killed, or have no other for hours."""
+        self.dirty_after = 0
 
     def flush(self) -> None:
         """Write the statuses into the first arena, if there is one."""

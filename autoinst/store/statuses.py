@@ -41,6 +41,21 @@ def process_facts(process: Process) -> dict[str, Any]:
     }
 
 
+def unavailable_values(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what rules could not read over `processes` (as `process_facts` has them, the newest first), most first.
+
+    Each has its `rule`, `field`, `times` and `processes` (counts), and the newest `reason`.
+    """
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    for process in processes:
+        for row in process["unavailable"]:
+            key = (row["rule"], row["field"])
+            known = merged.setdefault(key, {**row, "times": 0, "processes": 0})
+            known["times"] += row["times"]
+            known["processes"] += 1
+    return sorted(merged.values(), key=lambda row: -row["times"])
+
+
 def rule_statuses(processes: list[Process], rules: RuleSet) -> list[dict[str, Any]]:
     """Return each rule's status over recent processes that had the same rules as the latest one.
 
