@@ -195,7 +195,7 @@ def test_what_cannot_be_written_is_counted_and_breaks_nothing(program: Program) 
     assert "traceparent" not in result.stdout
     assert len(result.records) == 5
     doctor = program.execute([sys.executable, "-m", "autoinst.cli.main", "doctor"], {}).stdout
-    assert "rules.yaml:11: carry unavailable 3 times: 'headers' of a str cannot be set" in doctor
+    assert "rules.yaml:11: carry unavailable 4 times: 'headers' of a str cannot be set" in doctor
 
 
 def test_a_call_that_raises_hands_nothing_on(program: Program) -> None:
