@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections import UserDict
+from contextlib import nullcontext
+from copy import deepcopy
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -264,6 +267,54 @@ def test_an_sqs_message_gets_an_attribute_while_there_is_room() -> None:
     full = {"MessageAttributes": {str(n): {"DataType": "Number", "StringValue": "1"} for n in range(10)}}
     with pytest.raises(Unavailable, match="10 attributes"):
         hand.write(full, None, None)
+
+
+def test_each_message_of_an_sqs_batch_gets_an_attribute_while_there_is_room() -> None:
+    hand = Handover("Entries", "traceparent", None, "sqs_batch")
+    own = {"kind": {"DataType": "String", "StringValue": "mail"}}
+    full = {str(n): {"DataType": "Binary", "BinaryValue": b"1"} for n in range(10)}
+    entries = [{"Id": "1", "MessageBody": "b"}, {"Id": "2", "MessageBody": "b", "MessageAttributes": own}]
+    entries.append({"Id": "3", "MessageBody": "b", "MessageAttributes": full})
+    before = deepcopy(entries)
+    call: dict[str, Any] = {"QueueUrl": "u", "Entries": entries}
+    with pytest.raises(Unavailable, match="10 attributes"):  # of one of them
+        hand.write(call, None, None)
+    assert entries == before  # the program's own are never changed
+    found = call["Entries"]
+    assert found[2] is entries[2]
+    for message, names in ((found[0], {"traceparent"}), (found[1], {"kind", "traceparent"})):
+        attributes = message.pop("MessageAttributes")
+        assert attributes.keys() == names
+        assert TRACEPARENT.fullmatch(attributes["traceparent"]["StringValue"])
+    assert [message["Id"] for message in found] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        None,
+        ({"Id": "1", "MessageBody": "b"},),
+        ["b"],
+        [{"MessageBody": "b"}, UserDict()],
+        [{"MessageBody": 7}],
+        [{"MessageBody": "b", "MessageAttributes": {"a": 1}}],
+        [{"MessageBody": "x" * 130_000}, {"MessageBody": "\N{EURO SIGN}" * 44_001}],
+    ],
+)
+def test_an_sqs_batch_that_cannot_have_the_trace_stays_itself(entries: Any) -> None:
+    call = {"QueueUrl": "u", "Entries": entries}
+    with pytest.raises(Unavailable):
+        Handover("Entries", "traceparent", None, "sqs_batch").write(call, None, None)
+    assert call == {"QueueUrl": "u", "Entries": entries}
+    assert call["Entries"] is entries
+
+
+def test_an_sqs_message_of_the_greatest_size_stays_itself() -> None:
+    for size, fits in ((262_144 - 72, True), (262_144 - 71, False), (262_144, False)):
+        call = {"QueueUrl": "u", "MessageBody": "x" * size}
+        with nullcontext() if fits else pytest.raises(Unavailable, match="no room"):
+            Handover("MessageAttributes", "traceparent", None, "sqs").write(call, None, None)
+        assert ("MessageAttributes" in call) is fits
 
 
 def test_the_value_of_an_earlier_call_is_copied_only_if_it_is_a_traceparent() -> None:

@@ -123,7 +123,7 @@ def problems(tmp_path: Path, text: str) -> list[tuple[int, int, str, str | None]
             2,
             55,
             "'form' cannot be 'csv'",
-            "plain, text, sqs",
+            "plain, text, sqs, sqs_batch",
         ),
         ("version: 1\ndefaults: {carry: maybe}\n", 2, 19, "'carry' must be true or false", None),
         ("version: 1\nenrich: [{function: a.f}]\n", 2, 10, "needs 'payload' or 'tags'", None),

@@ -74,6 +74,7 @@ GOOD = [
     "{version: 1, jobs: [{module: a, functions: [f], nested: new, unsafe: true, ignore_exceptions: [KeyError]}]}",
     "{version: 1, carries: [{function: a.f, carry: {into: '${result}', value: ['${a}', '${b}'], name: x}}]}",
     "{version: 1, enqueues: [{function: a.f, carry: {into: '${x}', key: k, stamp: s, form: sqs}}]}",
+    "{version: 1, carries: [{function: a.f, carry: {into: '${x}', key: k, form: sqs_batch}}]}",
     "{version: 1, defaults: {carry: false}}",
 ]
 GOOD += [

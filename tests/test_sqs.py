@@ -57,6 +57,9 @@ def handle(message, queue_url):
         raise RuntimeError("try again")
     if name == "order":
         sqs.send_message(QueueUrl=queue_url, MessageBody="child")
+        entries = [{"Id": each, "MessageBody": each} for each in ("one", "other")]
+        sqs.send_message_batch(QueueUrl=queue_url, Entries=entries)
+        assert entries == [{"Id": each, "MessageBody": each} for each in ("one", "other")]
     if name == "own":
         assert message["MessageAttributes"]["kind"]["StringValue"] == "mail", message
     if name == "die":
@@ -94,6 +97,8 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
     "flaky": [sqs("flaky", status="error", exception=AGAIN), sqs("flaky", 2)],
     "order": [sqs("order")],
     "child": [sqs("child")],
+    "one": [sqs("one")],
+    "other": [sqs("other")],
     "later": [sqs("later")],
     "die": [sqs("die", status="killed", killed=True)],
 }
@@ -108,7 +113,7 @@ LIBRARY = Library(
     missing=(
         "The pack hands the trace on and is on only where it is named, since not every message is a job: "
         "`packs: [default, sqs]`. A loop has no function for a job that a pack could know: see the "
-        "[rule below](#sqs-consumers), which names it. Messages of a batch have no trace."
+        "[rule below](#sqs-consumers), which names it."
     ),
 )
 
@@ -142,7 +147,7 @@ def test_every_run_is_recorded_once(tmp_path: Path) -> None:
     with moto(tmp_path) as address:
         files = {"client.py": CLIENT, "send.py": SEND, "consumer.py": CONSUMER, "rules.yaml": rules}
         worker = Worker(tmp_path / "program", "events", files, {"SQS": address})
-        worker.call("python", "send.py", *[name for name in EXPECTED if name not in ("child", "die")])
+        worker.call("python", "send.py", *[name for name in EXPECTED if name not in ("child", "one", "other", "die")])
         worker.start("python", "consumer.py")
         names = [name for name, runs in EXPECTED.items() for _ in runs if name != "die"]
         worker.wait_for(names)
@@ -154,5 +159,6 @@ def test_every_run_is_recorded_once(tmp_path: Path) -> None:
     assert found["later"][0]["queue_time"] > 900
     assert found["flaky"][1]["queue_time"] > 900  # as long as the visibility timeout
     # One trace: of a job and the one it sends, and of both runs of a message.
-    assert found["child"][0]["trace_id"] == found["order"][0]["trace_id"]
+    for name in ("child", "one", "other"):
+        assert found[name][0]["trace_id"] == found["order"][0]["trace_id"]
     assert found["flaky"][0]["trace_id"] == found["flaky"][1]["trace_id"]

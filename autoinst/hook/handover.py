@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 else:
     from _collections import deque  # importing collections costs 2 ms
 
+SQS, SQS_BATCH = "sqs", "sqs_batch"
 MAX_SQS = 10  # attributes that a message of SQS may have
+# Bytes that the messages of one call may have in all, as SQS counts them: 256 KiB until August 2025, more since.
+MAX_SQS_SIZE = 262_144
+SQS_ATTRIBUTE = len("String") + len("00-") + 32 + 1 + 16 + len("-01")  # bytes of ours beside its name
 REMEMBERED = 64
 
 _written: deque[str] = deque(maxlen=REMEMBERED)  # so that our own are known where a program uses its headers again
@@ -42,12 +46,35 @@ class Handover:
 
     def write(self, into: Any, transaction: Transaction | None, node: Node | None) -> None:
         """Write the trace of `node` (of `transaction`; None: there is no job) into `into`, or raise Unavailable."""
+        if self.form == SQS_BATCH:
+            self._write_batch(into, transaction, node)
+            return
         headers = self._headers(into)
         given = None if headers is None else self._read(headers)
         entries: dict[str, Any] = {self.name: chosen(given, transaction, node)}
         if self.stamp is not None:
             entries[self.stamp] = time.time_ns() // 1_000_000
         self._put(into, headers, entries)
+
+    def _write_batch(self, into: Any, transaction: Transaction | None, node: Node | None) -> None:
+        """Exchange the list of messages for copies with the trace; a message that cannot have it stays itself."""
+        messages = dict.get(into, self.key) if is_plain_dict(into) else None
+        if type(messages) is not list:
+            raise Unavailable(f"{self.key!r} is no list of messages")
+        if sum(map(sqs_size, messages)) + len(messages) * (len(self.name) + SQS_ATTRIBUTE) > MAX_SQS_SIZE:
+            raise Unavailable("the messages have no room for an attribute more")
+        one = Handover("MessageAttributes", self.name, None, SQS)
+        copies, without = [], None
+        for message in messages:
+            copied = dict.copy(message)
+            try:
+                one.write(copied, transaction, node)
+            except Unavailable as reason:
+                copied, without = message, reason
+            copies.append(copied)
+        into[self.key] = copies
+        if without is not None:
+            raise without
 
     def copy(self, into: Any, value: Any) -> None:
         """Write `value`, a traceparent that an earlier call was handed, or raise Unavailable; nothing if it is None."""
@@ -85,7 +112,9 @@ class Handover:
     def _put(self, into: Any, headers: Any, entries: dict[str, Any]) -> None:
         if self.form != "plain":
             entries = {name: str(value) for name, value in entries.items()}
-        if self.form == "sqs":
+        if self.form == SQS:
+            if is_plain_dict(into) and sqs_size(into) + len(self.name) + SQS_ATTRIBUTE > MAX_SQS_SIZE:
+                raise Unavailable("the message has no room for an attribute more")
             if headers is not None and len(headers.keys() | entries.keys()) > MAX_SQS:
                 raise Unavailable(f"a message has {MAX_SQS} attributes at most")
             entries = {name: {"DataType": "String", "StringValue": value} for name, value in entries.items()}
@@ -116,3 +145,29 @@ def chosen(given: Any, transaction: Transaction | None, node: Node | None) -> st
         found = traceparent.of_node(transaction, node)
     _written.append(found)
     return found
+
+
+def sqs_size(message: Any) -> int:
+    """Return the size of a message of SQS in bytes: of its body, and of its attributes' names, types and values.
+
+    Raises Unavailable where that cannot be told, so that it is never sent with more than the program may send.
+    """
+    if type(message) is not dict:
+        raise Unavailable(f"a message is a {name_of(message)}, not a dict")
+    parts = [message.get("MessageBody")]
+    attributes = message.get("MessageAttributes") or {}
+    if type(attributes) is not dict:
+        raise Unavailable(f"the attributes are a {name_of(attributes)}, not a dict")
+    for name, given in attributes.items():
+        if type(given) is not dict:
+            raise Unavailable(f"an attribute is a {name_of(given)}, not a dict")
+        parts += (name, *given.values())
+    size = 0
+    for part in parts:
+        if type(part) is str:
+            size += len(part) if part.isascii() else len(part.encode("utf-8", "surrogatepass"))
+        elif type(part) is bytes or type(part) is bytearray:
+            size += len(part)
+        elif part is not None:
+            raise Unavailable(f"the size of a {name_of(part)} is not known")
+    return size

@@ -24,7 +24,7 @@ NAIVE = ("utc", "local")
 AT = ("enter", "exit")
 TIMES = ("enqueued_at", "eta")
 CHECK_IN_TYPES = ("cron", "heartbeat")
-FORMS = ("plain", "text", "sqs")
+FORMS = ("plain", "text", "sqs", "sqs_batch")
 WRAPS = "wraps"
 CALLABLE = "callable"
 HANDED = "^(result|argument +[^\\W\\d]\\w*)$"
@@ -181,7 +181,12 @@ CARRY = (
     Key("key", "text", "What in it holds the headers: that is exchanged for a copy with ours, or made."),
     Key("name", "text", "What ours is called; `traceparent` if left out."),
     Key("stamp", "text", "Name under which the time is added too, in ms since the epoch."),
-    Key("form", "choice", "As it is, as text only, or as an attribute of an SQS message.", choices=FORMS),
+    Key(
+        "form",
+        "choice",
+        "As it is, as text only, or as an attribute of an SQS message, or of each in a list of them.",
+        choices=FORMS,
+    ),
     Key("value", "value", "What is written instead: what an earlier call was handed, say."),
 )
 
