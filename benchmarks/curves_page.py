@@ -27,7 +27,8 @@ package's rules, which the import of a module that no rule matches pays for here
 package `shop` itself looks at every rule for a dotted path that begins with `shop.`, 9 us each, as the rest of the path
 might be a class in it. Of jobs of more than some 300 functions in one process the arena's table of names has no room
 for all, so their records spell them out, which costs what `each once` shows. A look at all arenas, which an agent takes
-once a second, asks the kernel for each whether its owner lives; whoever looks without an agent opens each.
+once a second, asks the kernel for each whether its owner lives; commands open each to see the jobs in progress, and
+without an agent store what is in it first.
 """
 
 
