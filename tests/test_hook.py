@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from autoinst.store.sqlite import Store
 from tests.harness import ROOT, Program
 
 if TYPE_CHECKING:
@@ -347,3 +348,17 @@ def test_a_rule_that_means_any_module_gets_along_with_the_hooks_own_imports(prog
     done = subprocess.run(command, env=environ, cwd=program.folder, capture_output=True, check=False)
     assert b"shop.Base" in done.stdout or b"rules.yaml" in done.stdout
     assert b"partially initialized" not in done.stdout
+
+
+def test_the_status_of_a_rule_that_acts_is_shown_however_many_do_not(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("many.py", "def work299(n):\n    return n\n")
+    program.write("worker.py", "import many\nmany.work299(1)\n")
+    program.write("rules.yaml", "version: 1\njobs:\n" + "".join(f"- function: many.work{i}\n" for i in range(300)))
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert (result.stderr, result.one()["rule"]) == ("", "rules.yaml:302")
+    with Store(str(program.home / "store.sqlite3")) as store:
+        (process,) = store.processes()
+    statuses = {row[0]: row[1] for row in process.status["rules"]}
+    assert statuses["rules.yaml:302"] == "patched"
+    assert statuses["rules.yaml:3"] == "not found"

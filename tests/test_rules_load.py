@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoinst.config import Config
+from autoinst.hook.registry import Registry
 from autoinst.rules import keys, packs
 from autoinst.rules.document import Document
 from autoinst.rules.load import load_files
+from autoinst.rules.match import matches_qualname
 from autoinst.rules.model import MEMO_MAX, Rule, RuleSet
 from autoinst.rules.parse import Parser
 
@@ -352,3 +355,20 @@ def test_every_built_in_pack_is_right() -> None:
         assert loader.problems == []
         assert {rule.pack for rule in rules.rules} == {name}
         assert all(rule.name.startswith("perform_job.") and rule.requires for rule in rules.rules if rule.kind == "job")
+
+
+def test_a_function_is_compared_only_with_rules_that_may_mean_it(tmp_path: Path) -> None:
+    lines = [f"  - function: many.work{i}" for i in range(50)]
+    lines += ["  - {module: many, functions: ['work1*']}", "  - {module: many, functions: [work7, 'Job.*']}"]
+    lines += ["  - {class: many.Job, methods: [run]}", "  - function: many.work7"]
+    rules = load(tmp_path, "version: 1\njobs:\n" + "\n".join(lines) + "\n")
+    assert rules.problems == []
+    candidates = Registry(rules, Config({}, str(tmp_path))).candidates("many", None)
+    assert len(candidates) == 54
+    for qualname in ("work7", "work12", "work49", "Job.run", "Job.__init__", "other"):
+        meant = [state for state, patterns in candidates if any(matches_qualname(each, qualname) for each in patterns)]
+        near = candidates.near(qualname)
+        found = [state for state, patterns in near if any(matches_qualname(each, qualname) for each in patterns)]
+        assert found == meant
+        assert len(near) <= 5
+    assert [state.rule.index for state, _ in candidates.near("work7")] == [7, 50, 51, 53]
