@@ -245,3 +245,12 @@ def remember(config: Config, rules: Any) -> None:
 def remembered() -> tuple[Config, Any] | None:
     """Return what `remember` kept, None where autoinst was not started."""
     return _remembered
+
+
+def signature(path: str) -> tuple[int, int, int, int] | None:
+    """Return what changes when a file or folder does, None where there is nothing to read."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)

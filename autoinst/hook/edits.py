@@ -13,13 +13,14 @@ from _thread import allocate_lock
 from types import ModuleType
 
 from autoinst import config as configuration
+from autoinst.config import signature
 from autoinst.hook import live
 from autoinst.hook.finder import is_own
 from autoinst.hook.main_program import names_of_main
 from autoinst.hook.registry import is_on_its_way
 from autoinst.hook.rewrite import wrap
 from autoinst.hook.target import Site
-from autoinst.rules.cache import load, signature
+from autoinst.rules.cache import load
 from autoinst.rules.match import is_handed, matches
 from autoinst.rules.requires import package_folder
 from autoinst.trace import recorder

@@ -10,6 +10,7 @@ import marshal
 import os
 import sys
 
+from autoinst.config import signature
 from autoinst.hook.calls import CALLS
 from autoinst.hook.inline import NotInlined, Wanted, call_parts, fill, parts, reads_result, same_code
 from autoinst.hook.rewrite import functions, rewrite
@@ -130,7 +131,7 @@ def _inline(code: CodeType, targets: list[Target], loader: Any, config: Config) 
 def _made(code: CodeType, wanted: dict[Key, Wanted], loader: Any, config: Config) -> Made:
     """Return what was kept of `code` and `wanted`, or is made now and kept."""
     folder = os.path.dirname(os.path.abspath(__file__))
-    makers = [cache.signature(os.path.join(folder, name)) for name in MAKERS]
+    makers = [signature(os.path.join(folder, name)) for name in MAKERS]
     specs = [(key, each.number, each.names, each.results) for key, each in wanted.items()]
     parts = (code.co_filename, sys.version, sys.flags.optimize, makers, specs)
     key = repr(parts).encode("utf-8", "surrogateescape")

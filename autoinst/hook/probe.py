@@ -35,7 +35,6 @@ _clock = time.monotonic_ns
 _current = current.get
 _subscribers = notifications.subscribers
 MAX_KINDS = 1_000  # actions of one probe kept packed: a method may be that of many classes
-HANDS = "hands"
 
 
 class NoFields:
@@ -362,33 +361,6 @@ class EventProbe(Probe):
     def end(self, node: Node, result: Any, exception: BaseException | None) -> None:
         """Close the event."""
         end_other(node, result, exception)
-
-
-def probe_class(kind: str) -> type[Probe]:
-    """Return the class of probes for rules of `kind`, or for those with `wraps` where something is handed over."""
-    found = PROBES.get(kind)
-    if found is None:
-        # Loaded with the first rule that needs it.
-        if kind in ("enrich", "exception"):
-            from autoinst.hook import enrich
-
-            found = enrich.EnrichProbe
-        elif kind == HANDS:
-            from autoinst.hook import handing
-
-            found = handing.HandingProbe
-        else:
-            from autoinst.hook import enqueue
-
-            found = {"enqueue": enqueue.EnqueueProbe, "carry": enqueue.CarryProbe}[kind]
-        PROBES[kind] = found
-    return found
-
-
-PROBES: dict[str, type[Probe]] = {
-    "job": JobProbe,
-    "event": EventProbe,
-}
 
 
 def conditional(probe: Probe, values: tuple[Any, ...]) -> Node | None:

@@ -35,6 +35,8 @@ FEW = 8  # rules of a module up to which a function is compared with each
 MAX_DETAIL = 120
 MAX_DEAD_SITES = 1_000
 NEVER = sys.maxsize
+HANDS = "hands"  # the kind of probes of a rule with `wraps`, where something is handed over
+_classes: dict[str, type[Probe]] = {}
 STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses by a running worker
 
 
@@ -218,7 +220,6 @@ class Registry:
 
     def probes_of(self, site: Site, states: list[RuleState]) -> list[Probe]:
         """Return new probes for `site`, one for each of `states`; `wrap` puts them into code."""
-        from autoinst.hook.probe import HANDS, probe_class
         from autoinst.hook.target import Target
 
         probes: list[Probe] = []
@@ -241,7 +242,7 @@ class Registry:
             if does_open:
                 earlier.append(target)
             kind = HANDS if hands and not is_given else rule.kind
-            probes.append(probe_class(kind)(self, state, target, site))
+            probes.append((_classes.get(kind) or _probe_class(kind))(self, state, target, site))
         site.states = states
         return probes
 
@@ -364,6 +365,29 @@ class Registry:
         self.flush()
         if self._carries and spool.arenas:
             recorder.get().expect_jobs()
+
+
+def _probe_class(kind: str) -> type[Probe]:
+    """Return the class of probes for rules of `kind`, loaded with the first of them."""
+    found: type[Probe]
+    if kind in ("job", "event"):
+        from autoinst.hook import probe
+
+        found = probe.JobProbe if kind == "job" else probe.EventProbe
+    elif kind in ("enrich", "exception"):
+        from autoinst.hook import enrich
+
+        found = enrich.EnrichProbe
+    elif kind == HANDS:
+        from autoinst.hook import handing
+
+        found = handing.HandingProbe
+    else:
+        from autoinst.hook import enqueue
+
+        found = {"enqueue": enqueue.EnqueueProbe, "carry": enqueue.CarryProbe}[kind]
+    _classes[kind] = found
+    return found
 
 
 def acting(states: list[RuleState], names: tuple[tuple[str, str], ...]) -> list[RuleState]:

@@ -14,6 +14,7 @@ import sys
 import time
 from _imp import source_hash  # the checksum of hash-based .pyc files: in the interpreter, zlib costs 0.25 ms to load
 
+from autoinst.config import signature
 from autoinst.rules.model import FORMAT, RuleSet
 
 TYPE_CHECKING = False
@@ -70,15 +71,6 @@ def load(config: Config) -> RuleSet:
         if found is not None:
             return found
     return _load(config, key, name, folders)
-
-
-def signature(path: str) -> tuple[int, int, int, int] | None:
-    """Return what changes when a file or folder does, None where there is nothing to read."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
 
 
 def _key(config: Config) -> bytes:

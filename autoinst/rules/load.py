@@ -8,9 +8,9 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
+from autoinst.config import signature
 from autoinst.rules import check_ins
 from autoinst.rules import packs as pack_files
-from autoinst.rules.cache import signature
 from autoinst.rules.document import Document
 from autoinst.rules.figures import in_force
 from autoinst.rules.model import RuleSet
