@@ -12,7 +12,7 @@ import pytest
 from tests.libraries import program_of
 from tests.servers import free_port
 from tests.tested import Library
-from tests.workers import Worker, check_records, rule, run, wait_until
+from tests.workers import AHEAD, Worker, check_records, rule, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,13 +102,14 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
     "later": [sqs("later")],
     "die": [sqs("die", status="killed", killed=True)],
 }
+EARLY = {"early": [sqs("early", clock_skew=True)]}
 LIBRARY = Library(
     "SQS by boto3",
     pack="sqs",
     distribution="boto3",
     environment="events",
     runs="the SQS of a moto server and a consumer's loop",
-    expected=EXPECTED,
+    expected=EXPECTED | EARLY,
     delayed=("later",),
     missing=(
         "The pack hands the trace on and is on only where it is named, since not every message is a job: "
@@ -119,11 +120,13 @@ LIBRARY = Library(
 
 
 @contextmanager
-def moto(folder: Path) -> Iterator[str]:
-    """Run a moto server and give its address."""
+def moto(folder: Path, *, ahead: bool = False) -> Iterator[str]:
+    """Run a moto server, or one whose clock is ahead, and give its address."""
     port = free_port()
+    (folder / "ahead.py").write_text(AHEAD)
     with (folder / "moto.log").open("w") as log:
-        command = [program_of("events", "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+        python = [program_of("events", "python"), *([str(folder / "ahead.py")] if ahead else [])]
+        command = [*python, program_of("events", "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             wait_until(lambda: answers(port))
@@ -141,12 +144,16 @@ def answers(port: int) -> bool:
     return True
 
 
-def test_every_run_is_recorded_once(tmp_path: Path) -> None:
+def consumer(tmp_path: Path, address: str) -> Worker:
     rules = rule("SQS consumers").replace("consumer.handle", "__main__.handle")
     rules = f"{rules}    tags: {{body: \"${{message['Body']}}\"}}\n"
+    files = {"client.py": CLIENT, "send.py": SEND, "consumer.py": CONSUMER, "rules.yaml": rules}
+    return Worker(tmp_path / "program", "events", files, {"SQS": address})
+
+
+def test_every_run_is_recorded_once(tmp_path: Path) -> None:
     with moto(tmp_path) as address:
-        files = {"client.py": CLIENT, "send.py": SEND, "consumer.py": CONSUMER, "rules.yaml": rules}
-        worker = Worker(tmp_path / "program", "events", files, {"SQS": address})
+        worker = consumer(tmp_path, address)
         worker.call("python", "send.py", *[name for name in EXPECTED if name not in ("child", "one", "other", "die")])
         worker.start("python", "consumer.py")
         names = [name for name, runs in EXPECTED.items() for _ in runs if name != "die"]
@@ -162,3 +169,15 @@ def test_every_run_is_recorded_once(tmp_path: Path) -> None:
     for name in ("child", "one", "other"):
         assert found[name][0]["trace_id"] == found["order"][0]["trace_id"]
     assert found["flaky"][0]["trace_id"] == found["flaky"][1]["trace_id"]
+
+
+def test_a_queue_whose_clock_is_ahead(tmp_path: Path) -> None:
+    with moto(tmp_path, ahead=True) as address:
+        worker = consumer(tmp_path, address)
+        worker.call("python", "send.py", "early")
+        worker.start("python", "consumer.py")
+        worker.wait_for(["early"])
+        worker.wait_for_records(1)
+        worker.stop_after(["early"])
+        (record,) = check_records(worker, EARLY, key="tags.body")["early"]
+    assert record["queue_time"] == 0
