@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import Program
+from tests.harness import ROOT, Program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -315,6 +315,73 @@ def test_lazy_objects_in_a_module_are_not_loaded_by_looking_for_functions(progra
     done = subprocess.run(command, cwd=program.folder, env=environ, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("4\n", "")
     assert [record["action"] for record in program.records()] == ["lazy#job_cached"] * 2
+
+
+LATE = """
+import functools, sys
+
+def late(name):
+    print("evaluated", name)
+
+class Descriptor:
+    def __get__(self, instance, owner):
+        late("descriptor")
+
+class Meta(type):
+    def __getattr__(cls, name):
+        late(f"metaclass {name}")
+        raise AttributeError(name)
+
+    @property
+    def size(cls):
+        late("property of a class")
+
+class Settings(metaclass=Meta):
+    value = Descriptor()
+
+    @functools.cached_property
+    def cached(self):
+        late("cached property")
+
+    @property
+    def plain(self):
+        late("property")
+
+    def __getattr__(self, name):
+        late(f"attribute {name}")
+        raise AttributeError(name)
+
+    def job(self):
+        return 1
+
+settings = Settings()
+
+def __getattr__(name):
+    late(f"module's {name}")
+    raise AttributeError(name)
+"""
+
+
+@pytest.mark.parametrize(
+    "functions", ["'**'", "Settings.value, Settings.cached, Settings.plain, settings.cached, absent"]
+)
+def test_what_a_module_evaluates_late_is_not_evaluated_by_looking_for_functions(
+    program: Program, functions: str
+) -> None:
+    program.write("lates.py", LATE)
+    program.write(
+        "rules.yaml",
+        f"version: 1\njobs:\n  - {{module: lates, functions: [Settings.job, {functions}], exclude: [lates.late]}}\n",
+    )
+    asks = "import lates; print(lates.Settings().job())"
+    result = program.run("-c", asks, AUTOINST_PACKS="none")
+    assert (result.status, result.stdout) == (0, "1\n")
+    assert [record["action"] for record in result.records] == ["lates.Settings#job"]
+    # And where the module is loaded already when the rules come.
+    late = "import lates, sys; sys.path.insert(0, sys.argv[1]); import autoinst.startup; autoinst.startup.start();"
+    again = program.run("-c", late + asks, str(ROOT), AUTOINST_PACKS="none", PYTHONPATH=str(program.folder))
+    assert (again.status, again.stdout) == (0, "1\n")
+    assert [record["action"] for record in again.records] == ["lates.Settings#job"] * 2
 
 
 def test_the_api_takes_hostile_values_as_well(program: Program) -> None:
