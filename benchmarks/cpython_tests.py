@@ -15,6 +15,7 @@ import ast
 import concurrent.futures
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,7 @@ MODULES: tuple[tuple[str, ...], ...] = (
     ("test_doctest.test_doctest", "test_doctest"),
 )
 TIMEOUT = 240  # s for one module
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 FAILED = ("error", "failure", "unexpected success", "missing", "crashed")
 
 
@@ -156,6 +158,7 @@ def read(path: str) -> tuple[dict[str, Outcome], dict[str, object] | None]:
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             test, kind, message = ast.literal_eval(line)
+            test = ADDRESS.sub("", test)  # a subtest may be named by its function
             if test == "@end":
                 summary = ast.literal_eval(kind)
             elif outcomes.get(test, Outcome("ok")).kind not in FAILED:

@@ -18,6 +18,8 @@ TRACE = "trace events, line by line, and a debugger's jumps"
 LEFT = "a generator that delegates by `yield from`, or a lambda: inlining leaves it a trampoline"
 LOADED = "a function of a module that was loaded before autoinst (namedtuple, Enum) has a trampoline"
 CONSTANTS = "the code object's constants"
+BRANCHES = "the code object's branches: those of the `with` are on no line"
+KINDS = "what CPython's C code knows of a code's variables: its own `replace()` forgets which are arguments (3.14+)"
 SIGNAL = "a signal that came while a delegating generator was resumed is raised in it, not in the one it delegates to"
 RECORD = "the recorder: its context variable while a job runs, the objects a running job keeps, builtins put in its way"
 
@@ -89,6 +91,9 @@ INLINE = (
         for name, message, reason in (
             (r"test_generators\..*(yieldfrom|yield_from)", r"Lists differ|NoneType", LEFT),
             (r"test_code\..*test_code_hash_uses_bytecode", r"<lambda>", LEFT),
+            (r"test_code\..*test_returns_only_none .*<lambda>", r"False is not true", LEFT),
+            (r"test_code\..*test_(local_kinds|var_counts)", r"': \d+", KINDS),
+            (r"test_code\..*test_co_branches", r"\(-\d+, -\d+, -\d+\)", BRANCHES),
             (r"test_inspect\..*test_signature_bind_implicit_arg", r"must be code, not (type|method)", CONSTANTS),
             (r"test_inspect\..*test__all__$", r"Element counts", LOADED),
             (r"test_enum\..*test_pickle_enum_function$", r"lookup \w+ on enum failed", LOADED),
