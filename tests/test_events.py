@@ -32,11 +32,8 @@ RULES = """
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Result, Result]]:
-    """One run of all jobs with autoinst, and one without."""
-    program = Program(tmp_path_factory.mktemp("clients"))
-    program.write("rules.yaml", RULES)
-    shutil.copy(DATA / "clients.py", program.folder / "clients.py")
+def ports() -> Iterator[dict[str, int]]:
+    """Run all servers, and tell the port of each."""
     python = python_of("events")
     with ExitStack() as stack:
         servers: list[Any] = [stack.enter_context(kind()) for kind in (Redis, Postgres, MariaDB, RabbitMQ)]
@@ -46,12 +43,24 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Result, R
         assert fakes.stdout is not None
         ports = json.loads(fakes.stdout.readline())
         names = ("redis", "postgres", "mariadb", "rabbit")
-        ports |= {name: server.port for name, server in zip(names, servers, strict=True)}
-        variables = {"PORTS": json.dumps(ports), "AWS_EC2_METADATA_DISABLED": "true"}
-        command = [python, "clients.py"]
-        with_it = program.execute(command, variables, timeout=240)
-        without = program.execute(command, variables, instrumented=False, timeout=240)
-        yield with_it, without
+        yield ports | {name: server.port for name, server in zip(names, servers, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> tuple[Result, Result]:
+    """Run all jobs with autoinst, and without."""
+    return results(tmp_path_factory.mktemp("clients"), "events", ports)
+
+
+def results(folder: Path, environment: str, ports: dict[str, int], *names: str) -> tuple[Result, Result]:
+    """Run jobs of clients.py in an environment, those of `names` or all, with autoinst and without."""
+    program = Program(folder)
+    program.write("rules.yaml", RULES)
+    shutil.copy(DATA / "clients.py", folder / "clients.py")
+    variables = {"PORTS": json.dumps(ports), "AWS_EC2_METADATA_DISABLED": "true"}
+    command = [python_of(environment), "clients.py", *names]
+    with_it = program.execute(command, variables, timeout=240)
+    return with_it, program.execute(command, variables, instrumented=False, timeout=240)
 
 
 def sql(*bodies: str, group: str) -> list[tuple[str, str | None, str | None]]:
@@ -155,3 +164,19 @@ def test_no_data_is_recorded(result: tuple[Result, Result]) -> None:
     for record in result[0].records:
         text = json.dumps(record["events"])
         assert "secret" not in text
+
+
+# Of `django` only the templates have a pack with a range.
+OLDEST = {
+    "oldest": [name for name in EXPECTED if name not in ("sqlite3", "urllib", "smtplib", "subprocess")] + ["django"],
+}
+
+
+@pytest.mark.parametrize("environment", OLDEST)
+def test_the_oldest_versions_of_the_clients(ports: dict[str, int], tmp_path: Path, environment: str) -> None:
+    names = OLDEST[environment]
+    with_it, without = results(tmp_path, environment, ports, *names)
+    assert (with_it.status, with_it.stdout) == (without.status, without.stdout), with_it.stderr
+    assert with_it.status == 0, with_it.stderr
+    found = {name: events(with_it, name) for name in names}
+    assert found == {name: (EXPECTED | ON_DRIVERS)[name] for name in names}

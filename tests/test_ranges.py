@@ -20,28 +20,33 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.once
 
 BOUND = re.compile(r">=([0-9.]+)")
-# What tests/test_command_lines.py runs of packs for no job library, and where.
-COMMAND_LINES = {"click": OLDEST, "typer": OLDEST, "invoke": OLDEST, "django-commands": OLDEST}
-EVENTS = "tests/test_events.py runs the newest alone"
-# Pack -> why its oldest version has no test.
-EXCEPTIONS = {"airflow": "an environment of it is too large for two"} | dict.fromkeys(
+# What other tests run of packs for no job library, and where: test_command_lines.py, test_events.py and test_sqs.py.
+OTHERS = dict.fromkeys(
     [
         "aiohttp",
         "asyncpg",
         "boto3",
+        "click",
+        "django-commands",
         "elasticsearch",
         "httpx",
+        "invoke",
         "mysql",
         "psycopg",
         "publish",
         "pymongo",
-        "redis",
-        "sqs",
         "templates",
-        "urllib3",
+        "typer",
     ],
-    EVENTS,
+    OLDEST,
 )
+# Pack -> why its oldest version has no test.
+EXCEPTIONS = {
+    "airflow": "an environment of it is too large for two",
+    "redis": "libraries of the environment need a newer one, of which the tests run two",
+    "sqs": "moto is for newer ones; it has the hook that the pack boto3 has, whose oldest is run",
+    "urllib3": "libraries of the environment need 1.26.2; tests of the wheel run 1.26.0",
+}
 
 
 def lowest(pack: str) -> dict[str, tuple[int, ...]]:
@@ -72,7 +77,7 @@ def locked(environment: str) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def environments() -> dict[str, set[str]]:
     """Return by pack the environments in which tests run it."""
-    found = {pack: {environment} for pack, environment in COMMAND_LINES.items()}
+    found = {pack: {environment} for pack, environment in OTHERS.items()}
     for library in libraries_table.libraries():
         if library.pack and library.pack not in EXCEPTIONS:
             found[library.pack] = {library.environment, library.oldest or library.environment}
