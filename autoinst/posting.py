@@ -247,7 +247,8 @@ def reason(error: Exception) -> str:
             break
         seen.add(id(cause))
         inner = cause
-    if isinstance(inner, ssl.SSLCertVerificationError):
+    # urllib3 1.26.20 raises one for another name that is no error of `ssl`.
+    if isinstance(inner, ssl.SSLCertVerificationError) or type(inner).__name__ == "CertificateError":
         told = getattr(inner, "verify_message", None) or inner.args[-1]  # urllib3 1.26 raises one of its own
         return f"its certificate is not trusted: {told}"
     if isinstance(inner, ssl.SSLError):

@@ -88,8 +88,7 @@ class Side:
             try:
                 self.statuses.append(process.wait(DEADLINE))
             finally:
-                process.kill()
-                process.wait()
+                self.worker.end()
             self.output += (self.folder / "worker.log").read_text(errors="backslashreplace")
             if "last" in self.worker.runs():
                 return
@@ -105,7 +104,7 @@ class Side:
 
     def did(self) -> list[str]:
         """Return all there is to see of it, in lines, without what differs from run to run."""
-        output = self.output.replace(str(self.folder), "FOLDER").replace(str(self.server.port), "PORT")
+        output = self.output.replace(str(self.folder), "FOLDER")
         with redis.Redis.from_url(self.server.url) as client:
             left = [
                 f"{key.decode()}: {part}" for key in client.scan_iter(count=10_000) for part in contents(client, key)

@@ -28,7 +28,7 @@ Q_CLUSTER = {"name": "mail", "workers": 1, "timeout": 60, "retry": 70, "poll": 0
 if os.environ["BROKER"] == "orm":
     Q_CLUSTER["orm"] = "default"
     if os.environ.get("RETRY"):
-        Q_CLUSTER |= {"timeout": 1, "retry": 2, "max_attempts": 2}
+        Q_CLUSTER |= {"timeout": 5, "retry": 6, "max_attempts": 2}
 else:
     Q_CLUSTER["redis"] = os.environ["BROKER"]
 """

@@ -549,6 +549,7 @@ def test_a_glance_looks_only_at_arenas_in_use_and_at_new_ones(home):
         assert not leader.has_many()
         builder.put(1)
         rewrite(path, builder)
+        leader._intake.sources[str(path)].lively_until = float("inf")
         assert leader.glance().stored == 1  # it was in use a moment ago
         leader._intake.sources[str(path)].lively_until = 0.0
         builder.put(2)

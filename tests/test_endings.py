@@ -107,6 +107,17 @@ def test_a_childs_exception_in_its_copy_of_a_job_is_not_the_jobs(program: Progra
     assert told(records) == {("jobs#failing_child", "ok"): 1}
 
 
+MULTIPROCESSING = """
+import multiprocessing
+def work():
+    for n in range(5): jobs.job(n)
+jobs.job(5)
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join()
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "calls"),
     [
@@ -117,6 +128,8 @@ def test_a_childs_exception_in_its_copy_of_a_job_is_not_the_jobs(program: Progra
         ("for n in range(3): jobs.job(n)\nchild = os.fork()\nif child: os.waitpid(child, 0)\n", 3),
         ("for n in range(3): jobs.job(n)\nchild = os.fork()\njobs.job(3)\nif child: os.waitpid(child, 0)\n", 5),
         ("jobs.job(1)\njobs.job(2)\nif not os.fork():\n    jobs.job(3)\n    os._exit(0)\nos.wait()\n", 3),
+        # A child of multiprocessing runs exit functions from 3.13 on, its own ones; before, it ends by os._exit.
+        (MULTIPROCESSING, 6 if sys.version_info >= (3, 13) else 2),
     ],
 )
 def test_calls_are_counted_to_the_end_of_a_short_program(program: Program, code: str, calls: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -362,3 +363,16 @@ def test_the_status_of_a_rule_that_acts_is_shown_however_many_do_not(tmp_path: P
     statuses = {row[0]: row[1] for row in process.status["rules"]}
     assert statuses["rules.yaml:302"] == "patched"
     assert statuses["rules.yaml:3"] == "not found"
+
+
+def test_of_many_rules_that_act_the_called_ones_are_shown_and_the_others_as_not_told(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write("many.py", "".join(f"def work{i}(n):\n    return n\n" for i in range(160)))
+    program.write("worker.py", "import many\nfor n in range(5): many.work159(n)\n")
+    program.write("rules.yaml", "version: 1\njobs:\n" + "".join(f"- function: many.work{i}\n" for i in range(160)))
+    assert len(program.run("worker.py", AUTOINST_PACKS="none").records) == 5
+    done = program.execute([sys.executable, "-m", "autoinst.cli.main", "doctor", "--json"], {"AUTOINST_PACKS": "none"})
+    statuses = {row["rule"]: row for row in json.loads(done.stdout)["rule_statuses"]}
+    assert len(statuses) == 160
+    assert (statuses["rules.yaml:162"]["status"], statuses["rules.yaml:162"]["calls"]) == ("patched", 5)
+    assert "no room" in statuses["rules.yaml:161"]["detail"]

@@ -480,3 +480,16 @@ def test_a_command_given_to_redis_as_one_text_shows_its_name_alone(tmp_path: Pat
 )
 def test_only_an_address_with_a_user_is_looked_at_closely(text, closely):
     assert secrets.suspicious(text) is closely
+
+
+def test_a_class_is_not_asked_whether_it_is_equal_to_a_list():
+    class Loud(type):
+        __hash__ = type.__hash__
+
+        def __eq__(cls, other):
+            raise AssertionError("the program's code ran")
+
+    class Values(list[int], metaclass=Loud):
+        pass
+
+    assert Sanitizer().plain({"a": Values([1, 2])}) == {"a": [1, 2]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import os
 import re
@@ -17,7 +18,9 @@ import pytest
 import autoinst
 import autoinst.testing
 from autoinst.errors import RulesError
+from autoinst.hook.ending import ending
 from autoinst.hook.trampoline import probe_of
+from autoinst.trace import recorder
 
 MODULE = __name__
 
@@ -306,3 +309,20 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
+
+
+def test_many_recordings_leave_nothing_for_the_end_of_the_process() -> None:
+    def left() -> tuple[int, int]:
+        return atexit._ncallbacks(), len(recorder.at_fork)
+
+    def recorded() -> None:
+        with autoinst.testing.record(RULES) as jobs:
+            send("a")
+        assert len(list(jobs)) == 1
+
+    recorded()
+    before = left()
+    for _ in range(3):
+        recorded()
+    assert left() == before
+    assert ending.registry is None

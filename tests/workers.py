@@ -116,6 +116,8 @@ class Worker:
 
     def start(self, *words: str) -> None:
         """Start the worker, in a process group of its own, which ends with these tests if not before."""
+        if self.process is not None:
+            self.end()
         with open(self.program.folder / "worker.log", "w") as log:
             self.process = subprocess.Popen(
                 self.command(words),

@@ -144,7 +144,7 @@ def print_unavailable(out: Output, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
     out.line()
-    out.line("These values could not be read, and their jobs were recorded without them:")
+    out.line("These values could not be read in the last processes, and their jobs were recorded without them:")
     for row in rows[:SHOWN_UNAVAILABLE]:
         counted = f"{row['times']} time{'' if row['times'] == 1 else 's'}"
         inside = f" in {row['processes']} processes" if row["processes"] > 1 else ""

@@ -113,7 +113,8 @@ class Handover:
         if self.form != "plain":
             entries = {name: str(value) for name, value in entries.items()}
         if self.form == SQS:
-            if is_plain_dict(into) and sqs_size(into) + len(self.name) + SQS_ATTRIBUTE > MAX_SQS_SIZE:
+            added = sum(len(name) + SQS_ATTRIBUTE for name in entries)
+            if is_plain_dict(into) and sqs_size(into) + added > MAX_SQS_SIZE:
                 raise Unavailable("the message has no room for an attribute more")
             if headers is not None and len(headers.keys() | entries.keys()) > MAX_SQS:
                 raise Unavailable(f"a message has {MAX_SQS} attributes at most")

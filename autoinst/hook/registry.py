@@ -9,6 +9,7 @@ from types import ModuleType
 
 from autoinst import config as configuration
 from autoinst.hook import carry
+from autoinst.hook.ending import ending
 from autoinst.hook.mechanism import Choice
 from autoinst.rules.match import PROPERTY, inheritor, is_handed, module_patterns, opens, refusal, shadowed
 from autoinst.rules.requires import package_folder
@@ -135,7 +136,6 @@ class Registry:
         self._next_site = count().__next__
         self._sites_limit = MAX_DEAD_SITES
         self._carries = False
-        self._ends_known = False
 
     def state(self, rule: Rule) -> RuleState:
         """Return the state of `rule`."""
@@ -292,25 +292,28 @@ class Registry:
 
     def renew(self, now: int) -> None:
         """Write the statuses, as a job has ended that began `now` (monotonic ns), and see to it that the last are."""
-        if not self._ends_known:
-            import atexit
-
-            self._ends_known = True
-            atexit.register(self._flush_last)
-            recorder.at_fork.append(self._forget_calls)
+        if ending.registry is not self or not ending.is_awaited:
+            ending.wait_for(self)
         self.dirty_after = now + STATUS_INTERVAL
         self.flush()
 
-    def _forget_calls(self) -> None:
+    def close(self) -> None:
+        """Have nothing more written for these rules."""
+        if ending.registry is self:
+            ending.registry = None
+
+    def forget_calls(self) -> None:
+        """Begin to count anew, in a child whose parent tells of what was counted so far."""
         self.dirty_after = 0
-        self.unavailable.clear()  # its parent tells of its own, and `doctor` adds them up
+        self.unavailable.clear()
         for state in tuple(self.states.values()):
             state.calls = 0
 
-    def _flush_last(self) -> None:
+    def flush_last(self) -> None:
+        """Write the statuses at the end of the process."""
         try:
-            spool = recorder.get().spool
-            if spool.arenas and spool.here[0]:  # else it is a fork in which no job has run
+            spool = None if recorder.active is None else recorder.active.spool
+            if spool is not None and spool.arenas and spool.here[0]:  # else it is a fork in which no job has run
                 self._write(spool.arenas[0])
         except Exception as error:
             if not faults.absorbed(error, "statuses"):
@@ -329,21 +332,24 @@ class Registry:
         self._write(arenas[0])
 
     def _write(self, arena: Arena) -> None:
-        states = tuple(self.states.values())
-        if len(states) > MAX_ROWS:  # those that have something to tell first
-            states = (*[state for state in states if state.found], *[state for state in states if not state.found])
-        rows = [state.row() for state in states[:MAX_ROWS]]
+        states = list(self.states.values())
         status: dict[str, Any] = {
             "digest": self.rules.digest,
             "stale": self.stale,
-            "rules": rows,
+            "rules": [state.row() for state in states[:MAX_ROWS]],
             "unavailable": [[where, field, *entry] for (where, field), entry in self.unavailable.items()],
             "notes": [*self.notes, *(f"{count} x {what}" for what, count in faults.counts.items())],
         }
+        if len(states) <= MAX_ROWS and arena.write_status(status):
+            return
+        # Too much for the region: what matters least goes first.
+        states.sort(key=lambda state: (not state.calls, not state.found))
+        status["rules"] = [state.row() for state in states[:MAX_ROWS]]
+        status["left_out"] = len(states) - len(status["rules"])
         while not arena.write_status(status) and (status["rules"] or status["unavailable"]):
-            # Too much for the region: what matters least goes first.
             status["unavailable"] = status["unavailable"][: len(status["unavailable"]) // 2]
             status["rules"] = status["rules"][: len(status["rules"]) * 3 // 4]
+            status["left_out"] = len(states) - len(status["rules"])
             status["notes"] = status["notes"][:5]
 
     def _patch_late(self) -> None:

@@ -62,6 +62,7 @@ class Scope:
                 for function in live.functions_of_site(site):
                     function.__code__ = site.code
         _ended[:] = [registry for registry in (*_ended, self.registry) if registry.sites()]
+        self.registry.close()
         recorder.active = self._before
 
 

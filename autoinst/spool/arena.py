@@ -168,12 +168,17 @@ class Arena:
         data = marshal.dumps(status, 2)
         if len(data) > layout.STATUS_ROOM:
             return False
-        mm = self.mm
-        sequence = int.from_bytes(mm[layout.STATUS_OFFSET : layout.STATUS_OFFSET + 8], "little")
-        at = layout.STATUS_OFFSET + layout.STATUS.size
-        layout.STATUS.pack_into(mm, layout.STATUS_OFFSET, sequence | 1, 0, 0)
-        mm[at : at + len(data)] = data
-        layout.STATUS.pack_into(mm, layout.STATUS_OFFSET, (sequence | 1) + 1, len(data), zlib.crc32(data))
+        if not self._lock.acquire(timeout=LOCK_WAIT):  # another thread is writing them: these are as good
+            return True
+        try:
+            mm = self.mm
+            sequence = int.from_bytes(mm[layout.STATUS_OFFSET : layout.STATUS_OFFSET + 8], "little")
+            at = layout.STATUS_OFFSET + layout.STATUS.size
+            layout.STATUS.pack_into(mm, layout.STATUS_OFFSET, sequence | 1, 0, 0)
+            mm[at : at + len(data)] = data
+            layout.STATUS.pack_into(mm, layout.STATUS_OFFSET, (sequence | 1) + 1, len(data), zlib.crc32(data))
+        finally:
+            self._lock.release()
         return True
 
 

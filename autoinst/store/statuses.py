@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 RECENT_PROCESSES = 50  # whose word on the rules counts
 # What a module that was not imported may have been instead.
+NO_ROOM = "or not told: a process has no room for the statuses of so many rules"
 NEVER_SEEN = "not reachable this way if exec() or a file's path made it"
 
 
@@ -44,10 +45,14 @@ def process_facts(process: Process) -> dict[str, Any]:
 def unavailable_values(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what rules could not read over `processes` (as `process_facts` has them, the newest first), most first.
 
-    Each has its `rule`, `field`, `times` and `processes` (counts), and the newest `reason`.
+    Only of processes that had the same rules as the latest one: another's lines may be of other rules. Each has its
+    `rule`, `field`, `times` and `processes` (counts), and the newest `reason`.
     """
     merged: dict[tuple[str, str], dict[str, Any]] = {}
+    digest = next((process["digest"] for process in processes if process["digest"] is not None), None)
     for process in processes:
+        if process["digest"] != digest:
+            continue
         for row in process["unavailable"]:
             key = (row["rule"], row["field"])
             known = merged.setdefault(key, {**row, "times": 0, "processes": 0})
@@ -67,11 +72,14 @@ def rule_statuses(processes: list[Process], rules: RuleSet) -> list[dict[str, An
         return []
     digest = told[0].get("digest")
     merged: dict[str, dict[str, Any]] = {}
+    detail = NEVER_SEEN
     for status in told:
         if status.get("digest") != digest:
             continue
-        for where, state, mechanism, calls, detail in status.get("rules", ()):
-            row = {"rule": where, "status": state, "mechanism": mechanism, "calls": calls, "detail": detail}
+        if status.get("left_out"):
+            detail = NO_ROOM
+        for where, state, mechanism, calls, more in status.get("rules", ()):
+            row = {"rule": where, "status": state, "mechanism": mechanism, "calls": calls, "detail": more}
             known = merged.get(where)
             if known is None:
                 merged[where] = row | {"processes": 1}
@@ -82,6 +90,6 @@ def rule_statuses(processes: list[Process], rules: RuleSet) -> list[dict[str, An
             known["processes"] += 1
     for rule in rules.rules:
         if rule.pack is None and digest == rules.digest and rule.where not in merged:
-            row = {"rule": rule.where, "status": "not imported", "mechanism": None, "calls": 0, "detail": NEVER_SEEN}
+            row = {"rule": rule.where, "status": "not imported", "mechanism": None, "calls": 0, "detail": detail}
             merged[rule.where] = row | {"processes": 0}
     return list(merged.values())

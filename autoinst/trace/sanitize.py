@@ -218,7 +218,7 @@ class _Walk:
         return out
 
     def _list(self, value: Any, kind: type, depth: int) -> list[Any]:
-        base: Any = kind if kind in CONTAINERS else next(base for base in CONTAINERS if issubclass(kind, base))
+        base: Any = next(base for base in CONTAINERS if issubclass(kind, base))
         out: list[Any] = []
         left = base.__len__(value)
         for item in base.__iter__(value):
