@@ -37,7 +37,7 @@ MAX_DETAIL = 120
 MAX_DEAD_SITES = 1_000
 NEVER = sys.maxsize
 HANDS = "hands"  # the kind of probes of a rule with `wraps`, where something is handed over
-_classes: dict[str, type[Probe]] = {}
+probe_classes: dict[str, type[Probe]] = {}  # by kind of rule
 STATUS_INTERVAL = 1_000_000_000  # ns between two writes of the rules' statuses by a running worker
 
 
@@ -242,7 +242,7 @@ class Registry:
             if does_open:
                 earlier.append(target)
             kind = HANDS if hands and not is_given else rule.kind
-            probes.append((_classes.get(kind) or _probe_class(kind))(self, state, target, site))
+            probes.append((probe_classes.get(kind) or _probe_class(kind))(self, state, target, site))
         site.states = states
         return probes
 
@@ -392,7 +392,7 @@ def _probe_class(kind: str) -> type[Probe]:
         from autoinst.hook import enqueue
 
         found = {"enqueue": enqueue.EnqueueProbe, "carry": enqueue.CarryProbe}[kind]
-    _classes[kind] = found
+    probe_classes[kind] = found
     return found
 
 

@@ -120,12 +120,10 @@ def rules(mechanism: str) -> Any:
 def instrument(mode: str) -> Any:
     """Install the real finder with rules for everything and return it."""
     from autoinst import config
-    from autoinst.hook import finder, mechanism, probe
+    from autoinst.hook import finder, mechanism, registry
 
     if mode == "empty":
-        empty = empty_probe()
-        for kind in probe.PROBES:
-            probe.PROBES[kind] = empty
+        registry.probe_classes.update(dict.fromkeys(("job", "event"), empty_probe()))
     configuration = config.from_environ()
     os.environ.pop("AUTOINST_HOME", None)
     return finder.install(configuration, rules(mechanism.Choice(configuration.mechanism).name))
