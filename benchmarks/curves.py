@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import curves_arenas
+from benchmarks.programs import PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,32 +78,18 @@ print(json.dumps({
 }))
 """
 )
-# Memory that the process has for itself, without arenas.
-MEMORY = """
-def private():
-    total = 0
-    name = b""
-    with open("/proc/self/smaps", "rb") as file:
-        for line in file:
-            words = line.split()
-            if not words[0].endswith(b":"):
-                name = words[-1]
-            elif words[0].startswith(b"Private_") and words[0] != b"Private_Hugetlb:":
-                total += 0 if name.endswith(b".arena") else int(words[1])
-    return total
-"""
 FUNCTIONS_PROGRAM = (
     COMMON
-    + MEMORY
+    + PRIVATE
     + """
 import importlib
 modules = int(sys.argv[1])
 jobs.job(1)
-before, began = private(), time.process_time_ns()
+before, began = private()[0], time.process_time_ns()
 made = [importlib.import_module(f"{sys.argv[2]}.module{i}") for i in range(modules)]
 took = time.process_time_ns() - began
 functions = [f for module in made for name, f in vars(module).items() if name.startswith("job")]
-memory = private() - before
+memory = private()[0] - before
 out = {"import": took / 1e3 / len(functions), "memory": memory * 1024 / len(functions)}
 if "plain" not in sys.argv:
     out["one of them, us a job"] = added(functions[-1])

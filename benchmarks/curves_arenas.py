@@ -17,6 +17,7 @@ from autoinst.agent.drain import Drain
 from autoinst.agent.intake import LIVELY_SECONDS
 from autoinst.demand import command as agent_command
 from autoinst.leader import told
+from benchmarks.programs import PACED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,19 +42,6 @@ print("made", flush=True)
 sys.stdin.read()
 """
 ONE_JOB = "import jobs\njobs.job(1)\n"
-PACED = """
-import sys, time
-import jobs
-rate, seconds = float(sys.argv[1]), float(sys.argv[2])
-began = time.perf_counter()
-done = 0
-while (passed := time.perf_counter() - began) < seconds:
-    for _ in range(int(passed * rate) - done):
-        jobs.job(done)
-        done += 1
-    time.sleep(0.01)
-print(done)
-"""
 RATE, SECONDS = 200, 4.0
 TICK = os.sysconf("SC_CLK_TCK")
 

@@ -24,43 +24,34 @@ from typing import TYPE_CHECKING
 from autoinst.agent.drain import drain_once
 from autoinst.demand import command as agent_command
 from autoinst.store.sqlite import Store
+from benchmarks.programs import PACED, PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-RULES = "version: 1\njobs: [{function: jobs.run}]\n"
-JOBS = "def run(n):\n    return n\n"
+RULES = "version: 1\njobs: [{function: jobs.job}]\n"
+JOBS = "def job(n):\n    return n\n"
 BURST = 50_000
 FORKS = 50
-MEMORY = """
+MEMORY = (
+    PRIVATE
+    + """
 import sys
 import jobs
 
-def private():
-    total = arenas = size = 0
-    name = b""
-    with open("/proc/self/smaps", "rb") as file:
-        for line in file:
-            words = line.split()
-            if not words[0].endswith(b":"):
-                name = words[-1]
-            elif words[0].startswith(b"Private_") and words[0] != b"Private_Hugetlb:":
-                total += int(words[1])
-                arenas += int(words[1]) if name.endswith(b".arena") else 0
-    return total - arenas, arenas
-
-jobs.run(0)
+jobs.job(0)
 idle = private()
 for n in range(int(sys.argv[1])):
-    jobs.run(n)
+    jobs.job(n)
 print(*idle, *private())
 """
+)
 KILLED = """
 import os, signal, sys
 import jobs
 for n in range(int(sys.argv[1])):
-    jobs.run(n)
+    jobs.job(n)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 FORKED = """
@@ -69,22 +60,9 @@ import jobs
 for n in range(int(sys.argv[1])):
     pid = os.fork()
     if not pid:
-        jobs.run(n)
+        jobs.job(n)
         os._exit(0)
     os.waitpid(pid, 0)
-"""
-PACED = """
-import sys, time
-import jobs
-rate, seconds = float(sys.argv[1]), float(sys.argv[2])
-began = time.perf_counter()
-done = 0
-while (passed := time.perf_counter() - began) < seconds:
-    for _ in range(int(passed * rate) - done):
-        jobs.run(done)
-        done += 1
-    time.sleep(0.005)
-print(done)
 """
 
 

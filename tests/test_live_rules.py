@@ -720,10 +720,16 @@ def test_celery_prefork_children(program: Program) -> None:
         hold_against_the_log(log, program.records())
 
 
-def test_a_look_that_takes_longer_than_the_time_to_the_next_one(tmp_path: Path) -> None:
-    program = Program(tmp_path)
+def with_one_job(folder: Path) -> Program:
+    """Return a program with a module `work` whose `job` is a job."""
+    program = Program(folder)
     program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
     program.write("work.py", "def job():\n    pass\n")
+    return program
+
+
+def test_a_look_that_takes_longer_than_the_time_to_the_next_one(tmp_path: Path) -> None:
+    program = with_one_job(tmp_path)
     # What looking at the files imports asks the finder, which would look again, and import the same.
     result = program.run(
         "-c",
@@ -739,9 +745,7 @@ def test_a_look_that_takes_longer_than_the_time_to_the_next_one(tmp_path: Path) 
 
 
 def test_no_look_while_autoinst_is_imported(tmp_path: Path) -> None:
-    program = Program(tmp_path)
-    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
-    program.write("work.py", "def job():\n    pass\n")
+    program = with_one_job(tmp_path)
     result = program.run(
         "-c",
         "import sys\n"
@@ -765,9 +769,7 @@ def test_no_look_while_autoinst_is_imported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("statement", ["with autoinst.monitor('Reports#nightly'): pass", "import autoinst.cli.doctor"])
 def test_no_look_while_a_program_imports_autoinst(tmp_path: Path, statement: str) -> None:
-    program = Program(tmp_path)
-    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
-    program.write("work.py", "def job():\n    pass\n")
+    program = with_one_job(tmp_path)
     result = program.run(
         "-c",
         "import sys\n"
@@ -793,9 +795,7 @@ def test_no_look_while_a_program_imports_autoinst(tmp_path: Path, statement: str
 
 
 def test_rules_of_earlier_edits_do_not_stay_and_lazy_modules_are_left_alone(tmp_path: Path) -> None:
-    program = Program(tmp_path)
-    program.write("rules.yaml", "version: 1\njobs: [{function: work.job}]\n")
-    program.write("work.py", "def job():\n    pass\n")
+    program = with_one_job(tmp_path)
     program.write("idle.py", "def job():\n    pass\n")
     # A lazy module that is never loaded: what rules mean in it has to wait.
     result = program.run(

@@ -336,20 +336,23 @@ class Registry:
         status: dict[str, Any] = {
             "digest": self.rules.digest,
             "stale": self.stale,
-            "rules": [state.row() for state in states[:MAX_ROWS]],
+            "rules": [],
             "unavailable": [[where, field, *entry] for (where, field), entry in self.unavailable.items()],
             "notes": [*self.notes, *(f"{count} x {what}" for what, count in faults.counts.items())],
         }
-        if len(states) <= MAX_ROWS and arena.write_status(status):
-            return
+        if len(states) <= MAX_ROWS:
+            status["rules"] = [state.row() for state in states]
+            if arena.write_status(status):
+                return
         # Too much for the region: what matters least goes first.
         states.sort(key=lambda state: (not state.calls, not state.found))
-        status["rules"] = [state.row() for state in states[:MAX_ROWS]]
-        status["left_out"] = len(states) - len(status["rules"])
-        while not arena.write_status(status) and (status["rules"] or status["unavailable"]):
+        rows = [state.row() for state in states[:MAX_ROWS]]
+        while True:
+            status["rules"], status["left_out"] = rows, len(states) - len(rows)
+            if arena.write_status(status) or not (rows or status["unavailable"]):
+                return
             status["unavailable"] = status["unavailable"][: len(status["unavailable"]) // 2]
-            status["rules"] = status["rules"][: len(status["rules"]) * 3 // 4]
-            status["left_out"] = len(states) - len(status["rules"])
+            rows = rows[: len(rows) * 3 // 4]
             status["notes"] = status["notes"][:5]
 
     def _patch_late(self) -> None:

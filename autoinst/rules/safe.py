@@ -149,11 +149,6 @@ def unsafe_attribute(obj: Any, name: str) -> Any:
 def item(obj: Any, key: Any) -> Any:
     """Return `obj[key]` for a built-in mapping or sequence, or a subclass read as if it were one."""
     cls = type(obj)
-    if cls is dict and type(key) is str and len(key) <= MAX_KEY:  # as most are
-        found = obj.get(key, _ABSENT)
-        if found is _ABSENT:
-            raise Unavailable(f"no key {show(key)}")
-        return found
     check_key(key)
     if issubclass(cls, dict):
         found = dict.get(obj, key, _ABSENT)
@@ -184,6 +179,8 @@ def unsafe_item(obj: Any, key: Any) -> Any:
 
 def check_key(key: Any) -> None:
     """Raise Unavailable unless `key` is a plain scalar, or a slice of them: anything else has a hash of its own."""
+    if type(key) is str and len(key) <= MAX_KEY:  # as most are
+        return
     parts = (key.start, key.stop, key.step) if type(key) is slice else (key,)
     for part in parts:
         if type(part) not in SCALARS or (type(part) in (str, bytes) and len(part) > MAX_KEY):
