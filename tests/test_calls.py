@@ -430,3 +430,83 @@ def test_several_rules_for_one_call(tmp_path: Path) -> None:
     assert (result.status, result.stderr) == (0, "")
     ended = [(record["job_id"], record["status"], record["tags"]) for record in result.records]
     assert ended == [("good", "ok", {"of": "good"}), ("bad", "error", {"of": "bad"})]
+
+
+TWO = """
+def work(jobs):
+    done = []
+    for job in jobs:
+        task = fetch(job)
+        number = len(task)
+        done.append(handle(task, number))
+        task = number = None
+    return done
+
+
+def inside(jobs):
+    found = handle(fetch(jobs), 1), fetch(handle(jobs, 2))
+    found += tuple([fetch(handle(job, 3)) if job == "a" else handle(fetch(job), 4) for job in jobs])
+    after(found)
+    try:
+        fetch(handle(fetch(jobs), 5) / 0)
+    except TypeError:
+        after(found)
+    return found
+
+
+def fetch(job):
+    return job * 2
+
+
+def handle(task, number):
+    return task * number
+
+
+def after(found):
+    pass
+"""
+
+TWO_RULES = """
+version: 1
+jobs:
+  - {function: loop.work.<calls>.fetch, payload: {job_id: "${job}", args: "${len(done)}"}}
+  - {function: loop.work.<calls>.handle, payload: {job_id: "${task}", args: "${number}", queue: "${job}"}}
+"""
+
+
+def run_two(tmp_path: Path, rules: str, function: str) -> list[dict[str, Any]]:
+    program = Program(tmp_path)
+    program.write("loop.py", TWO)
+    program.write("worker.py", f"import loop\nprint(loop.{function}(['a', 'b']))\n")
+    program.write("rules.yaml", rules)
+    plain = program.run("worker.py", instrumented=False)
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert (result.status, result.stdout, result.stderr) == (plain.status, plain.stdout, plain.stderr)
+    assert "refused" not in doctor(program)
+    return result.records
+
+
+def test_what_the_statement_of_one_rule_sets_is_there_for_the_rule_of_another(tmp_path: Path) -> None:
+    found = [(r["action"], r["job_id"], r["args"], r["queue"]) for r in run_two(tmp_path, TWO_RULES, "work")]
+    assert found == [
+        ("loop#fetch", "a", 0, None),
+        ("loop#handle", "aa", 2, "a"),
+        ("loop#fetch", "b", 1, None),
+        ("loop#handle", "bb", 2, "b"),
+    ]
+
+
+@pytest.mark.parametrize("order", [("fetch", "handle"), ("handle", "fetch")])
+def test_calls_of_several_rules_in_one_statement_end_with_it(tmp_path: Path, order: tuple[str, str]) -> None:
+    jobs = "".join(f"  - {{function: loop.inside.<calls>.{name}}}\n" for name in (*order, "after"))
+    records = run_two(tmp_path, f"version: 1\njobs:\n{jobs}", "inside")
+    found = [(r["action"], r["status"], [event["title"] for event in r["events"]]) for r in records]
+    # The first call begins a job and the other one is an event in it. Nothing of a statement is left to the next one.
+    assert found == [
+        ("loop#fetch", "ok", ["loop#handle"]),
+        ("loop#handle", "ok", ["loop#fetch"]),
+        ("loop#after", "ok", []),
+        ("loop#fetch", "error", ["loop#handle"]),
+        ("loop#after", "ok", []),
+    ]
+    assert len({record["trace_id"] for record in records}) == len(records)

@@ -148,13 +148,15 @@ def _result_parts(probe: Probe) -> dict[str, Any]:
     return Calls(probe, Call, give=give).methods()
 
 
+_begun: dict[int, list[Any]] = {}  # the calls that a statement in progress has made, in order, by the frame's id
+
+
 def _opened_late(probe: Probe) -> InnerCalls:
     """Return the calls that are opened inside the `with` around their statement, when their arguments are there."""
     enter, error = probe.enter, probe.error
     calls: dict[int, Any] = {}  # by the frame's id
     frame_of = _frame_of_caller
     kind: Any = _kind(probe)
-    leave = kind.__exit__
 
     class Call(kind):  # type: ignore[misc]
         """One statement with such calls: the first of them opens what the end of the statement closes."""
@@ -163,14 +165,18 @@ def _opened_late(probe: Probe) -> InnerCalls:
         begun: bool
         node: Any
 
+        close = kind.__exit__
+
         def __enter__(self) -> None:
             self.begun = False
             self.node = None
             calls[id(frame_of(1))] = self
 
         def __exit__(self, kind: object, exception: BaseException | None, traceback: TracebackType | None) -> None:
-            calls.pop(id(frame_of(1)), None)
-            leave(self, kind, exception, traceback)
+            frame = id(frame_of(1))
+            calls.pop(frame, None)
+            if self in _begun.get(frame, ()):
+                _close_down_to(self, frame, (kind, exception, traceback))
 
     def begin(values: Any) -> None:
         frame = frame_of(2)
@@ -180,6 +186,7 @@ def _opened_late(probe: Probe) -> InnerCalls:
         if call is None or call.begun:
             return
         call.begun = True
+        _begun.setdefault(id(frame), []).append(call)
         try:
             call.node = enter(values)
         except RecursionError:  # the call itself is to raise it, if it comes so far
@@ -189,6 +196,19 @@ def _opened_late(probe: Probe) -> InnerCalls:
             raise
 
     return InnerCalls(probe, Call, begin=begin)
+
+
+def _close_down_to(call: Any, frame: int, outcome: tuple[Any, ...]) -> None:
+    """Close `call` of a statement and, before it, what calls that other rules mean have opened inside it since."""
+    begun = _begun[frame]
+    last = begun.pop()
+    if not begun:
+        del _begun[frame]
+    try:
+        last.close(*outcome)
+    finally:  # whatever a signal handler raises in there
+        if last is not call:
+            _close_down_to(call, frame, outcome)
 
 
 def _generator_parts(probe: Probe) -> dict[str, Any]:

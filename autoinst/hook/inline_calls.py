@@ -38,24 +38,26 @@ SOMETIMES = (
 )
 
 
-def edit_calls(function: Any, wanted: Wanted) -> None:
-    """Put each simple statement of `function` that has the call `wanted` inside `with`; raises NotInlined."""
+def find_calls(function: Any, wanted: Wanted) -> Calls:
+    """Return the calls `wanted` in simple statements of `function`; raises NotInlined where one cannot be edited."""
     parameters = function.args
     given = [*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs, parameters.vararg, parameters.kwarg]
-    calls = _Calls(wanted)
+    calls = Calls(wanted)
     calls.block(function.body, {parameter.arg for parameter in given if parameter is not None})
     if not calls.statements:
         raise NotInlined(f"it does not call {calls.callee}")
-    calls.edit()
+    return calls
 
 
-class _Calls:
+class Calls:
     """Walks through a function's statements; what is sure to be set there comes along as names.
 
-    Nothing is changed before all of them have been seen: one that cannot be edited leaves the function as it is.
+    Nothing is changed before all that rules mean in the function have been found: one that cannot be edited leaves it
+    as it is, and what a statement sets would not be sure any more once it is inside a `with`.
     """
 
     def __init__(self, wanted: Wanted) -> None:
+        """Find the calls of the callee that `wanted` has."""
         self.wanted = wanted
         self.callee = wanted.callee
         self.calls: list[Any] = []

@@ -9,7 +9,7 @@ import _ast
 
 from autoinst.hook.calls import CALLS
 from autoinst.hook.inline import NotInlined, same_code
-from autoinst.hook.inline_calls import edit_calls
+from autoinst.hook.inline_calls import find_calls
 from autoinst.hook.trampoline import ONLY_AST, Parameters, kind_of
 from autoinst.hook.tree import NOWHERE, SCOPES, SIMPLE, bodies_of, call, constant, contains, fields_of, move, values_of
 from autoinst.hook.warned import NoWarnings
@@ -18,9 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType
-    from typing import Any
+    from typing import Any, TypeVar
 
     from autoinst.hook.inline import Wanted
+
+    Edited = TypeVar("Edited")
 
 MAX_SOURCE = 2_000_000  # bytes; parsing takes 100 times that in memory
 
@@ -73,24 +75,28 @@ class _Editor:
                 self.visit(statement.body, f"{qualname}.<locals>.")
                 lines = [decorator.lineno for decorator in statement.decorator_list]
                 key = (qualname, min([statement.lineno, *lines]))
-                for name in self.calls.get(key, ()):
-                    self._edit(statement, (name, key[1]), edit_calls)
+                calls = [self._edit(statement, (name, key[1]), find_calls) for name in self.calls.get(key, ())]
+                for found in calls:
+                    if found is not None:
+                        found.edit()
                 if key in self.wanted:
                     self._edit(statement, key, _edit)
             else:
                 for body in bodies_of(statement):
                     self.visit(body, prefix)
 
-    def _edit(self, function: Any, key: tuple[str, int], edit: Callable[[Any, Wanted], None]) -> None:
+    def _edit(self, function: Any, key: tuple[str, int], edit: Callable[[Any, Wanted], Edited]) -> Edited | None:
+        """Return what `edit` gives for what is wanted at `key`; None where it cannot be, and why is noted."""
         wanted = self.wanted[key]
         if wanted.code.co_name != function.name:
-            return
+            return None
         try:
-            edit(function, wanted)
+            found = edit(function, wanted)
         except NotInlined as reason:
             self.refused[key] = str(reason)
-        else:
-            del self.refused[key]
+            return None
+        del self.refused[key]
+        return found
 
 
 def _edit(function: Any, wanted: Wanted) -> None:
