@@ -179,6 +179,11 @@ def test_each_rule_says_why(shop: Program, path: str, line: int, why: str) -> No
         ("shop.jobs.Sms.prform", "'shop.jobs' has no 'Sms.prform'", "did you mean 'Sms.perform'?"),
         ("nosuch.thing", "no module 'nosuch'", "--path DIR"),
         ("shop.nosuch:thing", "no module 'shop.nosuch'", "--path DIR"),
+        ("nomodule:x", "no module 'nomodule'", "--path DIR"),  # however like another module's name, as 'mdurl'
+        ("shop.jbos:Sms.perform", "no module 'shop.jbos'", "did you mean 'shop.jobs'?"),
+        ("shp.jobs:Sms.perform", "no module 'shp.jobs'", "did you mean 'shop.jobs'?"),
+        ("elsewher:x", "no module 'elsewher'", "did you mean 'elsewhere'?"),
+        ("shop.extr:x", "no module 'shop.extr'", "did you mean 'shop.extra'?"),
         ("__main__:thing", "which program is '__main__'?", "worker.py:function"),
         ("nosuch.py:thing", "no file 'nosuch.py'", None),
         ("shop.jobs:Other", None, None),
@@ -189,7 +194,10 @@ def test_what_is_not_there_is_said_with_a_way_out(
     shop: Program, path: str, problem: str | None, hint: str | None
 ) -> None:
     rules, _ = load_files([str(shop.folder / "rules.yaml")], "none")
-    (found,) = explain(path, rules, Sources([str(shop.folder), *sys.path]))
+    for name in ("mdurl", "jobs", "shap"):  # are nobody's here
+        shop.write(f"other/{name}.py", "")
+    shop.write("shop/extra.py", "")
+    (found,) = explain(path, rules, Sources([str(shop.folder), str(shop.folder / "other"), *sys.path]))
     assert (found.problem or "").startswith(problem or "")
     assert (problem is None) == (found.problem is None)
     assert (hint or "") in (found.hint or "")

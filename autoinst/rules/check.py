@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from autoinst.rules.keys import CALLABLE, CARRY, PAYLOAD, WRAPS
 from autoinst.rules.load import load_files
 from autoinst.rules.match import CALLS, matches, matches_qualname
-from autoinst.rules.problems import nearest, quote
+from autoinst.rules.problems import CLOSE, nearest, quote
 from autoinst.rules.requires import unmet
 from autoinst.rules.sources import Sources
 
@@ -102,7 +102,7 @@ class _Checker:
             if parent
             else f"no module {quote(missing)}"
         )
-        self.document.report(node, what, nearest(missing, known))
+        self.document.report(node, what, nearest(missing, known, CLOSE))
         return None
 
     def _has(self, module: Module, name: str) -> bool:

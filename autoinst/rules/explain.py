@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autoinst.rules import match
-from autoinst.rules.problems import nearest, quote
+from autoinst.rules.problems import CLOSE, nearest, quote
 from autoinst.rules.requires import package_folder, unmet
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ def explain(path: str, rules: RuleSet, sources: Sources) -> list[Explanation]:
 
     A module or class stands for its functions that a rule acts on. There is always at least one explanation.
     """
-    place = _locate(path, sources)
+    place = _locate(path, rules, sources)
     if isinstance(place, Explanation):
         return [place]
     return list(_Explainer(path, rules, sources).of(*place))
 
 
-def _locate(path: str, sources: Sources) -> tuple[Module, str, str | None] | Explanation:
+def _locate(path: str, rules: RuleSet, sources: Sources) -> tuple[Module, str, str | None] | Explanation:
     """Return the module of `path`, the qualified name in it, and what else rules may call a script's module."""
     first, colon, qualname = path.partition(":")
     if first.endswith(SCRIPTS) and (colon or os.path.isfile(first)):
@@ -99,8 +99,19 @@ def _locate(path: str, sources: Sources) -> tuple[Module, str, str | None] | Exp
     if parts[0] == "__main__":
         hint = "write the script's file: worker.py:function"
         return Explanation(path, problem="which program is '__main__'?", hint=hint)
-    hint = nearest(first, sources.children(None)) or "--path DIR says where the program's modules are"
+    hint = _near_module(parts, rules, sources) or "--path DIR says where the program's modules are"
     return Explanation(path, problem=f"no module {quote(first if colon else parts[0])}", hint=hint)
+
+
+def _near_module(parts: list[str], rules: RuleSet, sources: Sources) -> str | None:
+    """Return a hint at a module nearly of the name `parts`: one that rules name if there is, else one that is there."""
+    name = ".".join(parts)
+    named = [module for top in rules.tops if sources.module(top) is not None for module in rules.spelled_out(top)]
+    hint = nearest(name, named, CLOSE)
+    if hint is not None:
+        return hint
+    cut = next((cut for cut in range(len(parts) - 1, 0, -1) if sources.module(".".join(parts[:cut])) is not None), 0)
+    return nearest(".".join(parts[: cut + 1]), sources.children(".".join(parts[:cut]) or None), CLOSE)
 
 
 class _Explainer:

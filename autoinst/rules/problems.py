@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MAX_SOURCE = 160
 MAX_QUOTED = 60
+CLOSE = 0.75  # of difflib's ratio: among hundreds of installed modules some are always as like as its usual 0.6
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,13 @@ def quote(text: str) -> str:
     return f"'{printable(short)}'"
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return a "did you mean" hint with the closest of `known`, None where none is close."""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return a "did you mean" hint with the closest of `known`, None where none is as like as `cutoff` (of 1)."""
     names = sorted(set(known))
     if len(word) > MAX_SOURCE:
         return None
-    found = difflib.get_close_matches(word, names, 1) or difflib.get_close_matches(word.lower(), names, 1)
-    return f"did you mean '{found[0]}'?" if found else None
+    for text in (word, word.lower()):
+        found = difflib.get_close_matches(text, names, 1, cutoff)
+        if found:
+            return f"did you mean '{found[0]}'?"
+    return None
