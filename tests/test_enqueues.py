@@ -269,6 +269,27 @@ def test_an_sqs_message_gets_an_attribute_while_there_is_room() -> None:
         hand.write(full, None, None)
 
 
+@pytest.mark.parametrize("own", [None, "", 7, object(), "00-1-2-3", b"\xff"])
+def test_what_the_program_itself_calls_traceparent_stays(own: object) -> None:
+    headers = {"traceparent": own}
+    message: dict[str, Any] = {"headers": headers}
+    with pytest.raises(Unavailable, match="no traceparent"):
+        Handover("headers", "traceparent", "sent", "plain").write(message, None, None)
+    assert headers == {"traceparent": own}
+    assert message["headers"].keys() == {"traceparent", "sent"}
+    assert message["headers"]["traceparent"] is own
+
+
+@pytest.mark.parametrize("own", [None, {}, {"DataType": "Binary", "BinaryValue": b"1"}, {"StringValue": 7}, 7])
+def test_a_wrong_sqs_attribute_stays_wrong(own: object) -> None:
+    hand = Handover("MessageAttributes", "traceparent", None, "sqs")
+    for attributes in ({"traceparent": own}, None):
+        call = {"QueueUrl": "u", "MessageBody": "b", "MessageAttributes": attributes}
+        with pytest.raises(Unavailable):
+            hand.write(call, None, None)
+        assert call["MessageAttributes"] is attributes
+
+
 def test_each_message_of_an_sqs_batch_gets_an_attribute_while_there_is_room() -> None:
     hand = Handover("Entries", "traceparent", None, "sqs_batch")
     own = {"kind": {"DataType": "String", "StringValue": "mail"}}

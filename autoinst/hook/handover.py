@@ -28,6 +28,7 @@ MAX_SQS = 10  # attributes that a message of SQS may have
 MAX_SQS_SIZE = 262_144
 SQS_ATTRIBUTE = len("String") + len("00-") + 32 + 1 + 16 + len("-01")  # bytes of ours beside its name
 REMEMBERED = 64
+ABSENT: Any = object()
 
 _written: deque[str] = deque(maxlen=REMEMBERED)  # so that our own are known where a program uses its headers again
 
@@ -50,11 +51,15 @@ class Handover:
             self._write_batch(into, transaction, node)
             return
         headers = self._headers(into)
-        given = None if headers is None else self._read(headers)
-        entries: dict[str, Any] = {self.name: chosen(given, transaction, node)}
-        if self.stamp is not None:
-            entries[self.stamp] = time.time_ns() // 1_000_000
-        self._put(into, headers, entries)
+        given = ABSENT if headers is None else self._read(headers)
+        entries: dict[str, Any] = {} if self.stamp is None else {self.stamp: time.time_ns() // 1_000_000}
+        is_wrong = given is not ABSENT and traceparent.parse(given) is None
+        if not is_wrong:
+            entries[self.name] = chosen(None if given is ABSENT else given, transaction, node)
+        if entries:
+            self._put(into, headers, entries)
+        if is_wrong:  # the program may need it, or fail by it
+            raise Unavailable(f"the program's own {self.name!r} is no traceparent")
 
     def _write_batch(self, into: Any, transaction: Transaction | None, node: Node | None) -> None:
         """Exchange the list of messages for copies with the trace; a message that cannot have it stays itself."""
@@ -91,6 +96,8 @@ class Handover:
             return into
         if is_plain_dict(into):
             found = dict.get(into, self.key)
+            if found is None and self.form == SQS and self.key in into:
+                raise Unavailable(f"{self.key!r} is None, which botocore refuses")
         else:
             try:
                 found = attribute(into, self.key)
@@ -101,13 +108,15 @@ class Handover:
         return found
 
     def _read(self, headers: Any) -> Any:
+        """Return the traceparent that is there, whatever it is, or ABSENT; an attribute that is None is none."""
         if issubclass(type(headers), dict):
-            found: Any = dict.get(headers, self.name)
+            found: Any = dict.get(headers, self.name, ABSENT)
             return dict.get(found, "StringValue") if issubclass(type(found), dict) else found
         try:
-            return attribute(headers, self.name)
+            found = attribute(headers, self.name)
         except Unavailable:
-            return None
+            return ABSENT
+        return ABSENT if found is None else found
 
     def _put(self, into: Any, headers: Any, entries: dict[str, Any]) -> None:
         if self.form != "plain":
