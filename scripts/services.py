@@ -22,7 +22,7 @@ SERVERS = {
     "mariadb_config": "libmariadb-dev",
     "pkg-config": "pkg-config",
 }
-OTHERS = {"chromium": "chromium", "fish": "fish", "man": "man-db", "zsh": "zsh"}
+OTHERS = {"chromium": "chromium", "faketime": "faketime", "fish": "fish", "man": "man-db", "zsh": "zsh"}
 FOLDERS = "/usr/lib/postgresql/*/bin"  # where Debian has what is not on PATH
 
 

@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import signal
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.bad_payloads import MANGLE
 from tests.libraries import program_of
 from tests.servers import Server
+from tests.sides import Side, both, check_same
+from tests.temporal_payloads import LARGE, PAYLOADS, SHARED
 from tests.tested import Library
-from tests.workers import Worker, check_records, run, utc
+from tests.workers import BEHIND, Worker, check_records, run, utc
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.service, pytest.mark.once]
 
 
 class Temporal(Server):
-    """Temporal's server for development, with all it keeps in memory."""
+    """Temporal's server for development, with all it keeps in memory, and with `namespaces` besides its own."""
 
     package = "temporal"
     start_seconds = 90.0
 
-    def __init__(self) -> None:
+    def __init__(self, *namespaces: str) -> None:
         super().__init__()
         self.program = program_of("frameworks", "temporal")
+        self.namespaces = namespaces
+
+    @property
+    def address(self) -> str:
+        """Return the address clients take."""
+        return f"127.0.0.1:{self.port}"
 
     def start(self, program: str, folder: Path) -> None:
         """Start it without its web pages."""
         options = ["--headless", "--ip", "127.0.0.1", "--port", str(self.port), "--log-level", "error"]
+        options += [word for name in self.namespaces for word in ("--namespace", name)]
         self.spawn(program, "server", "start-dev", *options)
 
     def answers(self, connection: socket.socket) -> bool:
@@ -117,6 +129,33 @@ if __name__ == "__main__":
     asyncio.run(main())
 """
 
+# An activity without a workflow.
+ONE = """
+import asyncio, os, sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import Worker
+from notes import note
+
+@activity.defn
+def one():
+    note("one")
+
+async def main():
+    client = await Client.connect(os.environ["ADDRESS"])
+    options = {"id": "activity-of-its-own", "task_queue": "one", "start_to_close_timeout": timedelta(minutes=5)}
+    with ThreadPoolExecutor(1) as pool:
+        async with Worker(client, task_queue="one", activities=[one], activity_executor=pool):
+            await client.execute_activity(one, **options)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+    os._exit(0)  # the SDK's own threads may end a Python that is ending
+"""
+NAMESPACES = [uuid.uuid4().hex for _ in "12"]  # ids, which are no difference between two sides
+
 
 def job(job_id: str, function: str, **fields: Any) -> dict[str, Any]:
     tags = {"activity": function, "workflow": job_id.partition("/")[0].title()}
@@ -139,18 +178,66 @@ EXPECTED = {
 }
 
 
-def test_every_attempt_of_every_activity(tmp_path: Path) -> None:
-    with Temporal() as server:
-        variables = {"ADDRESS": f"127.0.0.1:{server.port}"}
-        worker = Worker(tmp_path / "program", "frameworks", {"shop.py": SHOP}, variables)
-        worker.start("python", "shop.py")
-        runs = [record["method"] for records in EXPECTED.values() for record in records]
-        assert worker.stop_after(runs, by=None) == -signal.SIGKILL, worker.output
-        found = check_records(worker, EXPECTED)
+@pytest.fixture(scope="module")
+def server() -> Iterator[Temporal]:
+    with Temporal(*NAMESPACES) as server:
+        yield server
+
+
+def test_every_attempt_of_every_activity(tmp_path: Path, server: Temporal) -> None:
+    variables = {"ADDRESS": server.address}
+    worker = Worker(tmp_path / "program", "frameworks", {"shop.py": SHOP}, variables)
+    worker.start("python", "shop.py")
+    runs = [record["method"] for records in EXPECTED.values() for record in records]
+    assert worker.stop_after(runs, by=None) == -signal.SIGKILL, worker.output
+    found = check_records(worker, EXPECTED)
     # A run waits from when it was due, also one that is tried again.
     first, second = found["all/3"]
     assert utc(second["enqueued_at"]) > utc(first["started_at"]) + 0.9
     assert utc(found["later/1"][0]["enqueued_at"]) > utc(found["all/5"][0]["started_at"]) + 1.9
+
+
+def test_the_clock_of_a_server_that_is_ahead_is_told(tmp_path: Path, server: Temporal) -> None:
+    worker = Worker(tmp_path / "program", "frameworks", {"one.py": ONE}, {"ADDRESS": server.address})
+    worker.start(*BEHIND, "python", "one.py")
+    assert worker.stop_after(["one"], by=None) == 0, worker.output
+    (record,) = worker.program.records()
+    assert (record["status"], record["job_id"]) == ("ok", "activity-of-its-own")
+    assert (record["queue_time"], record["clock_skew"]) == (0, True)
+    assert utc(record["enqueued_at"]) > utc(record["started_at"]) + 200
+
+
+READABLE: tuple[Any, ...] = ("mangled", None, [1], {})
+RAN = [
+    *(("ok", method, value) for value in READABLE for method in ("job", "later")),
+    ("ok", "job", '"mangled"'),  # as bytes
+    *(("error", method) for method in ("job", "later")),  # which miss an argument
+    ("ok", "anything", ["#<temporalio.common.RawValue>"]),
+    ("ok", "count", 7),
+    ("error", "count", 7, 8),
+    ("ok", "job", "never", [1]),
+    ("ok", "unserialisable"),
+    ("ok", "order"),
+    *(("ok", method, "large", f"{'x' * 2_000}... {LARGE - 2_000} more") for method in ("job", "later")),
+    *(("ok", method, "touchy", "#<mangle.Touchy>", "abc") for method in ("job", "later")),
+    ("ok", "job", "last"),
+]
+
+
+def test_a_worker_does_with_wrong_payloads_what_it_does_without(tmp_path: Path, server: Temporal) -> None:
+    """What a side leaves is its workflow's history, which it prints."""
+    files = {"shop.py": PAYLOADS, "shared.py": SHARED, "mangle.py": MANGLE}
+    variables = [{"ADDRESS": server.address, "NAMESPACE": name} for name in NAMESPACES]
+    plain = Side(tmp_path / "plain", "frameworks", files, variables[0], instrumented=False)
+    side = Side(tmp_path / "with", "frameworks", files, variables[1], instrumented=True)
+    both(lambda side: side.work(["python", "shop.py"], None, lambda: False), plain, side)
+    check_same(plain.did([]), side.did([]))
+    records = side.records()
+    assert [(record["status"], record["method"], *record["args"]) for record in records] == RAN
+    assert {record["queue"] for record in records} == {"mail", "any"}
+    (order,) = (record for record in records if record["method"] == "order")
+    assert [event["title"] for event in order["events"]] == ["All", "job"] * 4
+    assert "Nothing needs attention" in side.doctor()
 
 
 LIBRARY = Library(
@@ -161,9 +248,11 @@ LIBRARY = Library(
     "the development server, activities in threads and coroutines",
     EXPECTED,
     delayed=("later/1",),
+    ran=("clock skew",),
     lacks=("trace",),
     missing=(
-        "An activity has positional arguments only. Workflows are no jobs: they are run again from their history. A "
-        "workflow's headers hold Temporal's own payloads, and its activities get none of them: no trace leads there."
+        "An activity has positional arguments only, and has ended well also where Temporal then cannot serialise its "
+        "result. Workflows are no jobs: they are run again from their history. A workflow's headers hold Temporal's "
+        "own payloads, and its activities get none of them: no trace leads there."
     ),
 )

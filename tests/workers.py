@@ -65,6 +65,9 @@ sys.path[0] = ""
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
+# Before a command: its clock is five minutes behind those of the servers, and what waits for seconds waits for seconds.
+BEHIND = ("faketime", "-m", "--exclude-monotonic", "-f", "-300")
+
 
 class Worker:
     """A folder with a program of `files`, notes.py and ahead.py, and its worker process from environment `library`."""
