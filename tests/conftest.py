@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from tests.web_pages import Ui
 
 
-# No test depends on how busy the machine is.
-hypothesis.settings.register_profile("tests", deadline=None)
+# No test depends on how busy the machine is, nor on luck: it has the same examples each time.
+# `pytest --hypothesis-profile=search` has others.
+hypothesis.settings.register_profile("search", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("tests", hypothesis.settings.get_profile("search"), derandomize=True)
 hypothesis.settings.load_profile("tests")
 
 LONG = ("kill", "transparency")  # markers of tests that run only where `-m` names them

@@ -273,16 +273,23 @@ def test_told_to_end_it_looks_a_last_time(agents, home, number):
     assert stored(home) == 2
 
 
+def rounds_pass(home: Path, number: int) -> None:
+    """Wait until its agent has looked so many times more."""
+    before = told(str(home)).ended
+    eventually(lambda: told(str(home)).ended > before + number)
+
+
 def test_readers_have_it_look_at_once(agents, home):
     agents.start()
-    before = told(str(home)).ended
-    eventually(lambda: told(str(home)).ended > before + 5)  # by now it sleeps long
-    start = time.monotonic()
-    for number in range(1, 6):
+    waited: list[float] = []
+    while not waited or (min(waited) > LONGEST / 2 and len(waited) < 5):
+        rounds_pass(home, 6)  # by now it sleeps long, and has just begun to
+        start = time.monotonic()
         dead_arena(home)
         assert catch_up(str(home))
-        assert stored(home) == number
-    assert time.monotonic() - start < 5 * LONGEST
+        waited.append(time.monotonic() - start)
+        assert stored(home) == len(waited)
+    assert min(waited) <= LONGEST / 2
 
 
 def test_one_that_does_not_answer_keeps_no_reader(agents, home):
@@ -472,12 +479,13 @@ def test_the_idle_time(text, seconds, monkeypatch):
 
 def test_it_hardly_uses_the_processor_while_nothing_happens(agents, home):
     process = agents.start()
-    before = told(str(home)).ended
-    eventually(lambda: told(str(home)).ended > before + 5)
-    ended, used = told(str(home)).ended, _ticks(process.pid)
+    rounds_pass(home, 5)
+    began, ended, used = time.monotonic(), told(str(home)).ended, _ticks(process.pid)
     time.sleep(2.5)
-    assert told(str(home)).ended - ended <= 4
-    assert _ticks(process.pid) - used <= 0.2 * os.sysconf("SC_CLK_TCK")
+    rounds, ticks = told(str(home)).ended - ended, _ticks(process.pid) - used
+    seconds = time.monotonic() - began  # more than 2.5 where the machine is busy
+    assert rounds <= seconds / LONGEST + 2
+    assert ticks <= 0.08 * seconds * os.sysconf("SC_CLK_TCK")
 
 
 def _ticks(pid: int) -> int:

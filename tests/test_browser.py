@@ -183,7 +183,8 @@ def test_a_job_that_ends_is_seen_without_a_reload(browser: Browser, ui: Ui, gree
             waited.append(time.monotonic() - done)
         assert min(waited) <= AT_ONCE_SECONDS
         assert page.evaluate("window.kept.isConnected && window.kept.contains(document.activeElement)")
-        assert page.evaluate("getSelection().toString()").split()[0] == selected.split()[0]
+        # Not the first word: at midnight the day comes before the time.
+        assert selected.split()[0] in page.evaluate("getSelection().toString()").split()
         assert page.evaluate("document.querySelector('tbody').lastElementChild === window.kept")
 
 

@@ -238,7 +238,7 @@ def test_the_page_shows_how_check_ins_stand(tmp_path):
         version: 1
         jobs:
           - {function: work.job, check_in: {identifier: often, every: 1s, grace: 1s}}
-          - {function: work.no, check_in: {identifier: '<i>no</i>', schedule: '@daily'}}
+          - {function: work.no, check_in: {identifier: '<i>no</i>', schedule: 0 0 31 2 *}}  # never due
         """,
     )
     program.write("work.py", "def job():\n    pass\n")

@@ -42,7 +42,7 @@ def test_actions_are_totals_by_action(full: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--since", "1h"], [(MAILER, 3), ("shop.jobs.Report#perform", 1)]),
+        (["--since", "2h"], [(MAILER, 3), ("shop.jobs.Report#perform", 1)]),
         (["--action", "*Report*"], [("shop.jobs.Report#perform", 1)]),
         (["--limit", "1", "--sort", "jobs"], [(MAILER, 4)]),
         (["--since", "2999-01-01"], []),

@@ -276,7 +276,7 @@ def test_totals(both, since, until):
 def test_series(both, step):
     since, until = NOW // HOUR * HOUR - 3 * HOUR, NOW // HOUR * HOUR + HOUR
     found = same(both, lambda store: store.series(since, until, step_ns=step))
-    assert len(found) > 2
+    assert len(found) > 1  # right after the hour two of its hours have jobs
     same(both, lambda store: store.series(since, until, step_ns=step, action="shop.search.reindex_document"))
     same(both, lambda store: _steps(store.action_steps(since, until, step_ns=step)))
 

@@ -245,7 +245,7 @@ def test_a_request_has_a_limit_in_all_however_its_answer_trickles():
         receiver.chance = lambda: hostile.trickle
         client = Client(parse(through(receiver.port, "shop")))
         began = time.monotonic()
-        with client.limited(1.0), pytest.raises(Exception, match=r"no answer within 1 s|no answer within 0\.9"):
+        with client.limited(1.0), pytest.raises(Exception, match=r"no answer within (1|0\.\d+) s"):
             client.rows("SELECT 1")
         client.close()
         assert time.monotonic() - began < 60  # it trickles for half an hour

@@ -497,12 +497,16 @@ def test_an_arena_left_half_made_is_removed_after_a_minute(home):
     locked = dead()
     held = locked.write(spool(home), locked.name + ".new")
     os.utime(held, (time.time() - 61, time.time() - 61))
+    ready, told = os.pipe()
     holder = os.fork()
     if not holder:
         hold_lease(held)
+        os.write(told, b".")
         signal.pause()
     with ended(holder):
-        time.sleep(0.1)
+        os.read(ready, 1)
+        os.close(ready)
+        os.close(told)
         drain_once(home)
         assert [os.path.exists(path) for path in (old, new, held)] == [False, True, True]
 

@@ -251,9 +251,9 @@ def test_queues_and_queue_times_of_what_is_left_out_count_too(program: Program) 
 
 def test_a_killed_job_is_reported_though_the_rule_keeps_none(program: Program) -> None:
     code = """
+import types
 for n in range(50): jobs.job(n)
-def die(): time.sleep(0.2); os.kill(os.getpid(), signal.SIGKILL)
-threading.Thread(target=die).start()
+jobs.time = types.SimpleNamespace(sleep=lambda seconds: os.kill(os.getpid(), signal.SIGKILL))
 jobs.job(50, seconds=30)
 """
     run(program, "keep: {ok: 0}", code)

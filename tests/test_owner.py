@@ -171,11 +171,12 @@ def test_a_process_whose_main_thread_alone_ended_lives(tmp_path):
     script = """
     import ctypes, threading, time
     def work():
-        time.sleep(0.2)
+        while open("/proc/self/stat").read().rsplit(")", 1)[1].split()[0] != "Z":
+            time.sleep(0.01)
         ready()
         signal.sigwait([signal.SIGUSR1])
-    threading.Thread(target=work).start()
     os.closerange(3, 4096)
+    threading.Thread(target=work).start()
     ctypes.CDLL(None).pthread_exit(None)
     """
     with Owner(tmp_path, script) as worker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import re
 import time
@@ -13,6 +14,7 @@ from autoinst.config import make_private
 from autoinst.record import ExceptionInfo, Frame, Record
 from autoinst.spool.layout import record_id
 from autoinst.store.sqlite import Store
+from autoinst.web import window
 from autoinst.web.charts import HEIGHT, Steps
 from tests.web_pages import Text, every_page, serving
 
@@ -187,9 +189,23 @@ def test_times_are_exact_beside_relative(ui):
     rows = ui.ask("/jobs").text.partition("<tbody>")[2].split("<tr ")[1:]
     assert len(rows) > 3
     for row in rows:
-        found = re.search(r'<time datetime="([^"]*)Z" title="([^"]*) UTC">\S+ <small>(\d+[smhd] ago|now)</small>', row)
+        found = re.search(r'<time datetime="([^"]*)Z" title="([^"]*)">([^<]+) <small>(\d+[smhd] ago|now)</small>', row)
         assert found is not None, row
-        assert found[2].startswith(found[1].replace("T", " "))
+        moment = dt.datetime.fromisoformat(f"{found[1]}+00:00").astimezone()
+        assert found[2].startswith(f"{moment:%Y-%m-%d %H:%M:%S}.")
+        assert found[2].endswith(f" {moment:%Z}")
+        assert found[3] in (f"{moment:%H:%M:%S}", f"{moment:%Y-%m-%d %H:%M:%S}")  # the day where it is not today
+
+
+@pytest.mark.parametrize("name", ["1h", "6h"])
+def test_the_time_that_is_shown_unless_told_begins_no_later_than_the_first_job(name: str) -> None:
+    _, span, step = window.RANGES[name]
+    for past in (0, 1, step // 2, step - 1):  # since the last whole step
+        now = 1_800_000_000 * 10**9 // step * step + past
+        for age in (span - step, span - step // 2, span - 1, span):
+            shown = window.of({}, now, now - age)
+            assert shown.since_ns <= now - age, (past, age)
+    assert window.of({}, now, now - (span - step)).name == name
 
 
 @pytest.mark.parametrize(

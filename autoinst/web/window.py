@@ -93,17 +93,21 @@ def of(query: Mapping[str, str], now_ns: int, first_ns: int | None) -> Window:
         step = next((step for step in _STEPS if (until - since) / step <= MAX_STEPS - 1), _STEPS[-1])
         return Window("", since // step * step, -(-until // step) * step, step)
     name = query.get("range", "")
-    if name not in RANGES:
-        name = default(now_ns, first_ns)
+    return _last(name, now_ns) if name in RANGES else default(now_ns, first_ns)
+
+
+def default(now_ns: int, first_ns: int | None) -> Window:
+    """Return the window of who asks for none: a day, or less where nothing older was recorded."""
+    shorter = (_last(name, now_ns) for name in ("1h", "6h"))
+    known = (window for window in shorter if first_ns is not None and window.since_ns <= first_ns)
+    return next(known, _last(DEFAULT, now_ns))
+
+
+def _last(name: str, now_ns: int) -> Window:
+    """Return the window of a range up to now, which ends with the step that has begun."""
     _, span, step = RANGES[name]
     until = (now_ns // step + 1) * step
     return Window(name, max(until - span, 0), until, step)
-
-
-def default(now_ns: int, first_ns: int | None) -> str:
-    """Return the range of who asks for none: a day, or less where nothing older was recorded."""
-    age = now_ns - first_ns if first_ns is not None else DAY_NS
-    return next((name for name in ("1h", "6h") if age <= RANGES[name][1]), DEFAULT)
 
 
 def _moment(text: str | None, now_ns: int, default: int) -> int:
