@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import bad_messages, quorum_queues
+from tests.bad_payloads import MANGLE
 from tests.servers import RabbitMQ, Redis
+from tests.sides import Side, both, check_same
 from tests.tested import Library
 from tests.workers import Worker, check_records, link, put_by, run, utc
 
@@ -164,10 +168,11 @@ ON_REDIS = {
 }
 OPT_IN = "The pack is on only where it is named, since not every message is a job: `packs: [default, {}]`."
 DEAD = (
-    "Attempts are what the program's own header `retries` says, or RabbitMQ's `x-death` where a message that failed "
-    "comes back by a dead-letter exchange. Such a message, also one that is delayed by a TTL, waits from when it was "
-    "dead-lettered, to a whole second; RabbitMQ tells that of the first time only. A message that is put back on its "
-    "queue keeps the time it was sent, and its runs are not counted."
+    "Attempts are what the program's own header `retries` says, RabbitMQ's `x-death` where a message that failed comes "
+    "back by a dead-letter exchange, or a quorum queue's `x-delivery-count`. A message that comes back by such an "
+    "exchange, also one that is delayed by a TTL, waits from when it was dead-lettered, to a whole second; RabbitMQ "
+    "tells that of the first time only. A message that is put back on its queue keeps the time it was sent, and its "
+    "runs are counted by quorum queues only."
 )
 LIBRARIES = (
     Library(
@@ -189,7 +194,7 @@ LIBRARIES = (
         runs="RabbitMQ and Redis",
         expected=OF_KOMBU,
         delayed=("later",),
-        missing=f"{OPT_IN.format('kombu')} {DEAD}",
+        missing=f"{OPT_IN.format('kombu')} {DEAD} On Redis kombu has no messages for later.",
     ),
 )
 
@@ -234,3 +239,63 @@ def test_kombu(rabbit: RabbitMQ, tmp_path: Path, broker: str) -> None:
         return
     with Redis() as redis:  # arq wants an older client of Redis than kombu
         work(tmp_path, "kombu", KOMBU, redis.url, ON_REDIS, "celery")
+
+
+@pytest.mark.parametrize("library", ["pika", "kombu"])
+def test_a_quorum_queue_counts_the_runs(rabbit: RabbitMQ, tmp_path: Path, library: str) -> None:
+    files = {"queues.py": quorum_queues.QUEUES}
+    files["consumer.py"] = {"pika": quorum_queues.PIKA, "kombu": quorum_queues.KOMBU}[library]
+    variables = {
+        "BROKER": f"{rabbit.url[:-1]}%2F",
+        "QUEUE": f"{library}-quorum",
+        "AUTOINST_PACKS": f"default,{library}",
+    }
+    worker = Worker(tmp_path / "program", "queues", files, variables)
+    worker.deadline = 40
+    worker.call("python", "consumer.py")
+    found = {name: [record["attempts"] for record in records] for name, records in worker.records().items()}
+    assert found == quorum_queues.ATTEMPTS
+
+
+class Consumer(Side):
+    """A consumer of bad messages, on a queue of its own."""
+
+    def __init__(self, folder: Path, library: str, rabbit: RabbitMQ, *, instrumented: bool) -> None:
+        self.queue = f"{library}-{'with' if instrumented else 'none'}"
+        consumer = {"pika": bad_messages.PIKA, "kombu": bad_messages.KOMBU}[library]
+        files = {"mangle.py": MANGLE, "send.py": bad_messages.SEND, "left.py": bad_messages.LEFT}
+        files |= {"tried.py": bad_messages.TRIED, "consumer.py": consumer}
+        variables = {"BROKER": f"{rabbit.url[:-1]}%2F", "QUEUE": self.queue, "AUTOINST_PACKS": f"default,{library}"}
+        super().__init__(folder, "queues", files, variables, instrumented=instrumented)
+        self.labels: list[str] = []
+
+    def run(self) -> None:
+        """Put the messages on the queue, and let the consumer take them."""
+        self.labels = self.call("python", "send.py").split()
+        self.work(["python", "consumer.py"], None, lambda: False)
+
+    def seen(self) -> list[str]:
+        """Return what it did and left."""
+        left = self.call("python", "left.py").splitlines()
+        return [line.replace(self.queue, "QUEUE") for line in self.did(left)]
+
+    def by_label(self) -> dict[str, dict[str, Any]]:
+        """Return the records by the label of the message they are of."""
+        numbers = [int(run) for run in self.worker.runs() if run != "last"]
+        return {self.labels[number - 1]: record for number, record in zip(numbers, self.records(), strict=True)}
+
+
+@pytest.mark.parametrize("library", ["pika", "kombu"])
+def test_bad_messages(rabbit: RabbitMQ, tmp_path: Path, library: str) -> None:
+    plain = Consumer(tmp_path / "plain", library, rabbit, instrumented=False)
+    side = Consumer(tmp_path / "with", library, rabbit, instrumented=True)
+    both(Consumer.run, plain, side)
+    check_same(plain.seen(), side.seen())
+    found = {
+        label: (record["attempts"], record["job_id"], record["queue_time"] is not None, record["trace_id"] == "a" * 32)
+        for label, record in side.by_label().items()
+    }
+    assert found == {"pika": bad_messages.RECORDED, "kombu": bad_messages.BY_KOMBU}[library]
+    doctor = side.doctor()
+    for what in bad_messages.UNAVAILABLE:
+        assert f"\n  {library}.yaml:{what}\n" in re.sub(r"(?<=yaml:)\d+: (?!carry)", "", doctor), doctor

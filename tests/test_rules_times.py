@@ -23,6 +23,25 @@ NOON = dt.datetime(2024, 5, 6, 12, 0, 0, 250_000, tzinfo=UTC)
 NOON_NS = 1_714_996_800_250_000_000
 
 
+class Long(int):
+    """A number as pika makes one of 64 bits, and of which nothing is asked."""
+
+    def asked(self, *_arguments: object) -> Any:
+        raise AssertionError("asked")
+
+    __index__ = __int__ = __float__ = __str__ = __repr__ = __lt__ = __gt__ = __mul__ = __eq__ = __add__ = asked
+    __hash__ = int.__hash__
+
+
+class Real(float):
+    __float__ = __str__ = __repr__ = __lt__ = __gt__ = __mul__ = __eq__ = __add__ = Long.asked
+    __hash__ = float.__hash__
+
+
+class Text(str):  # noqa: SLOT000 - as programs have them
+    __str__ = __repr__ = __len__ = __getitem__ = encode = Long.asked  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize(
     ("value", "options", "expected"),
     [
@@ -159,6 +178,17 @@ def test_durations() -> None:
     for wrong in (float("nan"), 1e30, None, True, "x", object(), dt.timedelta.max):
         with pytest.raises(Unavailable):
             duration_ns(wrong)
+
+
+def test_numbers_and_texts_of_a_class_of_their_own_are_read_without_asking_it() -> None:
+    assert time_ns(Long(1_714_996_800_250)) == NOON_NS
+    assert time_ns(Real(1_714_996_800.25)) == NOON_NS
+    assert time_ns(Text("2024-05-06T12:00:00.25Z")) == NOON_NS
+    assert duration_ns(Long(5)) == duration_ns(Real(5.0)) == duration_ns(Text("5")) == 5_000_000
+    assert evaluate("${x + 1}", x=Long(5)) == evaluate("${1 + x}", x=Long(5)) == 6
+    assert evaluate("${x * x}", x=Real(1.5)) == 2.25
+    with pytest.raises(Unavailable):
+        evaluate("${x + 1}", x=Text("5"))
 
 
 def test_ms_is_for_times_and_timedeltas() -> None:

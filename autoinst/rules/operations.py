@@ -16,6 +16,7 @@ from autoinst.rules.safe import (
     check_key,
     item,
     name_of,
+    plain,
     unsafe_attribute,
     unsafe_item,
 )
@@ -138,6 +139,9 @@ def arithmetic(symbol: str, left: Any, right: Any) -> Any:
             return OPERATORS[symbol](left, right)
         except Exception as error:  # a tzinfo may be anybody's code
             raise Unavailable(f"{symbol} raised {name_of(error)}") from None
+    numbers = plain(left), plain(right)
+    if numbers[0] is not left or numbers[1] is not right:
+        return arithmetic(symbol, *numbers)
     raise Unavailable(f"no {symbol} between a {name_of(left)} and a {name_of(right)}")
 
 
@@ -191,18 +195,6 @@ def compare(symbol: str, left: Any, right: Any) -> bool:
 def identical(wanted: bool, left: Any, right: Any) -> bool:
     """Return whether `left is right` is as `wanted`."""
     return (left is right) is wanted
-
-
-def plain(value: Any) -> Any:
-    """Return text and whole numbers of a subclass (an Enum, say) as plain ones, anything else as it is."""
-    cls = type(value)
-    if cls in SCALARS:
-        return value
-    if issubclass(cls, str):
-        return str.__str__(value)
-    if issubclass(cls, int):
-        return int.__index__(value)
-    return value
 
 
 def _is_known(value: Any) -> bool:

@@ -263,6 +263,18 @@ def attribute_or_none(obj: Any, name: str) -> Any:
         return None
 
 
+def plain(value: Any) -> Any:
+    """Return text and numbers of a subclass (an Enum, pika's `long`) as plain ones, anything else as it is."""
+    cls = type(value)
+    if cls in SCALARS:
+        return value
+    if issubclass(cls, str):
+        return str.__str__(value)
+    if issubclass(cls, int):
+        return int.__index__(value)
+    return float.__float__(value) if issubclass(cls, float) else value
+
+
 def is_partial(cls: type) -> bool:
     """Tell whether `cls` is functools.partial or a subclass, without importing that."""
     functools = sys.modules.get("functools")

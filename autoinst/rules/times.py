@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from autoinst.rules.safe import Unavailable, name_of
+from autoinst.rules.safe import Unavailable, name_of, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,11 +39,15 @@ def time_ns(value: Any, unit: str | None = None, naive: str | None = None) -> in
             return _checked(_from_datetime(value, module.datetime, naive))
         if issubclass(cls, module.timedelta):
             return _checked(time.time_ns() - _from_timedelta(value, module.timedelta))
+    known = plain(value)
+    if known is not value:
+        return time_ns(known, unit, naive)
     raise Unavailable(f"a {name_of(value)} is not a time")
 
 
 def duration_ns(value: Any, unit: str | None = None) -> int:
     """Return a duration, a number of `unit` (None = ms) or a timedelta, as nanoseconds; may be negative."""
+    value = plain(value)
     cls = type(value)
     if cls is str or cls is bytes:
         value = _number(value)
