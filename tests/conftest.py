@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -31,10 +32,16 @@ hypothesis.settings.register_profile("tests", hypothesis.settings.get_profile("s
 hypothesis.settings.load_profile("tests")
 
 LONG = ("kill", "transparency")  # markers of tests that run only where `-m` names them
+TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")  # what says of a terminal how output has to look there
 
 
 def pytest_configure() -> None:
-    """Let what tests start be interrupted: a job of a shell's background, and its children, ignore SIGINT."""
+    """Let what tests start look alike on every terminal, and be interrupted.
+
+    A job of a shell's background, and its children, ignore SIGINT.
+    """
+    for name in TERMINAL:
+        os.environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
