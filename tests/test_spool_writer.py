@@ -11,6 +11,7 @@ import pytest
 
 from autoinst.spool import layout
 from autoinst.spool.reader import Arena
+from autoinst.spool.slots import OFFSET_BITS
 from autoinst.spool.writer import Spool
 
 if TYPE_CHECKING:
@@ -53,6 +54,26 @@ def test_a_drain_that_dies_beside_a_chain_leaves_no_slot_unused(tmp_path):
         reader = Arena(arena.mm, arena.path)
         reader.free(reader.done().slots[:1])  # one that is killed frees no more
     assert len(spool.arenas) == 1
+
+
+def test_the_only_free_slot_of_an_arena_does_not_make_every_long_record_move(tmp_path):
+    spool = Spool(str(tmp_path / "spool"), dict)
+    slots = [spool.begin(seq, 1, 0.0, HEAD, b"") for seq in range(1, 40)]
+    assert len(spool.arenas) == 2
+    alone, *others = (slot for slot in slots if slot is not None)
+    spool.discard(alone)  # the others of its arena are in use
+    assert alone[0] >> OFFSET_BITS == 0
+    arenas = []
+    for seq in range(100, 104):
+        slot = spool.begin(seq, 1, 0.0, HEAD, b"")
+        assert slot is not None
+        arenas.append(slot[0] >> OFFSET_BITS)
+        spool.finish(slot, seq, 1, 2, 0.0, layout.OK, 0, marshal.dumps({"args": ["x" * 1500]}, 2))
+    assert arenas == [0, 1, 1, 1]
+    for slot in others:
+        spool.discard(slot)
+    done = [record for arena in spool.arenas for record in Arena(bytes(arena.mm), "x.arena").done().records]
+    assert [record.args for record in done] == [["x" * 1500]] * 4
 
 
 class SendsMail:

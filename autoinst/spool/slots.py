@@ -28,6 +28,7 @@ GROW_WAIT = 0.1  # seconds a thread waits for another one that makes an arena
 RETRY_SECONDS = 30  # how long a failed attempt to make an arena is remembered
 MAX_MISSES = 3  # slots found undrained before it is taken that the reader has not come by
 REFILL = 128  # finished slots looked at in one go
+NEAR = 8  # free slots of other arenas passed over before a chain is looked for in another arena
 STATE = layout.STATE_OFFSET
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
@@ -74,10 +75,13 @@ class Slots:
         """Return the uid of the arena that `slot` is in."""
         return self.arenas[slot[0] >> OFFSET_BITS].uid
 
-    def discard(self, slot: Slot) -> None:
-        """Give `slot` back without a record."""
+    def discard(self, slot: Slot, *, last: bool = False) -> None:
+        """Give `slot` back without a record; `last` if it is to be claimed after all others that are free now."""
         slot[1][slot[2] + STATE] = layout.FREE
-        self._free.append(slot[0])
+        if last:
+            self._free.appendleft(slot[0])
+        else:
+            self._free.append(slot[0])
 
     def _claim(self) -> int:
         try:
@@ -134,13 +138,20 @@ class Slots:
             mm[(link & OFFSET_MASK) + STATE] = layout.FREE
             self._free.append(link)
 
-    def _claim_many(self, number: int, wanted: int) -> list[int] | None:
-        """Claim `wanted` free slots of arena `number`, all or none."""
+    def _nearest(self) -> int:
+        """Return the number of the arena of which a slot is free that was used last, -1 where none is free."""
+        try:
+            return self._free[-1] >> OFFSET_BITS
+        except IndexError:
+            return -1
+
+    def _claim_many(self, number: int, wanted: int, far: int = REFILL) -> list[int] | None:
+        """Claim `wanted` free slots of arena `number`, all or none, passing over at most `far` of others."""
         if wanted > layout.CHAIN_MAX + 1:
             return None
         found: list[int] = []
         other: list[int] = []
-        while len(found) < wanted and len(other) < REFILL:
+        while len(found) < wanted and len(other) < far:
             handle = self._claim()
             if handle < 0:
                 break

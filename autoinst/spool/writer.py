@@ -14,7 +14,7 @@ from struct import Struct
 from autoinst.config import SPOOL_MAX
 from autoinst.spool import layout
 from autoinst.spool.shorten import shorten
-from autoinst.spool.slots import OFFSET_BITS, OFFSET_MASK, STATE, Slots
+from autoinst.spool.slots import NEAR, OFFSET_BITS, OFFSET_MASK, STATE, Slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _NAMES = Struct("<HHHHHHHH")
 _pack_names, _unpack_names = _NAMES.pack, _NAMES.unpack
 _pack_end = Struct("<IBBH").pack
 # The same for a job of which no more is known than its names, when it starts and when it has ended well.
-_pack_start = Struct("<Qqqd16s14s").pack
+_start_into = Struct("<Qqqd16s14s").pack_into
 _pack_whole = Struct("<Qqqd16s8s").pack
 _pack_sum = Struct(f"<{layout.CRC_OFFSET}sI").pack
 _crc32 = zlib.crc32
@@ -63,6 +63,7 @@ INTERNED = (0, 1, 3, 4, 5, 6)  # which of the packed names are numbers of the in
 LINKS_AT = 14  # where the packed names keep the number of continuation slots
 TAIL = layout.TAIL_OFFSET
 ROOM = layout.TAIL_ROOM
+RUNNING, DONE = layout.RUNNING, layout.DONE
 NAN = float("nan")
 
 
@@ -96,16 +97,17 @@ class Spool(Slots):
         mm = arena.mm
         offset = handle & OFFSET_MASK
         packed = arena.heads.get((kind, thread)) or self._pack_head(arena, (kind, thread), kind.names(thread))
-        mm[offset : offset + START_SIZE] = _pack_start(seq, start_ns, 0, NAN, packed, NOTHING_YET)
+        # Field by field, which nobody reads before the slot is RUNNING.
+        _start_into(mm, offset, seq, start_ns, 0, NAN, packed, NOTHING_YET)
         run.slot = handle, mm, offset, packed
-        mm[offset + STATE] = layout.RUNNING
+        mm[offset + STATE] = RUNNING
 
     def complete(self, slot: Slot, seq: int, start_ns: int, duration_ns: int) -> None:
         """Complete the record of a job that `start` began and that ended well; see `finish`."""
         handle, mm, offset, packed = slot
         body = _pack_whole(seq, start_ns, duration_ns, NAN, packed, OK_END)
         mm[offset : offset + CRC_END] = _pack_sum(body, _crc32(body))
-        mm[offset + STATE] = layout.DONE
+        mm[offset + STATE] = DONE
         self._finished.append(handle)
 
     def begin(self, seq: int, start_ns: int, queue_time: float, names: Names, tail: bytes) -> Slot | None:
@@ -217,18 +219,23 @@ class Spool(Slots):
         number = handle >> OFFSET_BITS
         links = -(-len(tail) // ROOM)
         target = handle
-        chain = self._claim_many(number, links)
+        chain = self._claim_many(number, links, NEAR)
         if chain is None:
-            tail = self._with_id(slot, times, tail)
-            links = -(-len(tail) // ROOM)
-            for other in range(len(self.arenas) - 1, -1, -1):
-                chain = self._claim_many(other, links + 1) if other != number else None
+            longer = self._with_id(slot, times, tail)
+            room = -(-len(longer) // ROOM) + 1
+            nearest = self._nearest()
+            others = range(len(self.arenas) - 1, -1, -1)
+            for other in sorted(others, key=nearest.__ne__):
+                chain = self._claim_many(other, room) if other != number else None
                 if chain is not None:
+                    tail = longer
                     target = chain.pop()
                     packed = self._repack(slot, other)
                     break
             else:
-                return False
+                chain = self._claim_many(number, links)
+                if chain is None:
+                    return False
         try:
             self._write_long(target, chain, times + packed[:LINKS_AT], status, flags, tail)
         except BaseException:  # a signal's: the caller comes again, and these slots must not be lost
@@ -241,7 +248,7 @@ class Spool(Slots):
         self._chains[target] = chain
         self._finished.append(target)
         if target != handle:
-            self.discard(slot)
+            self.discard(slot, last=True)  # else the next job would be given it, and have to move as well
         return True
 
     def _write_long(self, target: int, chain: list[int], start: bytes, status: int, flags: int, tail: bytes) -> None:
