@@ -148,27 +148,34 @@ def tails(jobs: Any, calls: int) -> None:
         print(f"{name:20} {at[0]:8.2f} {at[1]:8.2f} {at[2]:9.2f} {figures[-1] / 1e3:9.2f}")
 
 
+def counted(function: Any) -> tuple[Counter[str], Counter[str]]:
+    """Return the bytecodes and the calls of each function in one job."""
+    counts: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        frame.f_trace_opcodes = True
+        name = f"{Path(frame.f_code.co_filename).name}: {frame.f_code.co_name}"
+        if event in ("call", "opcode"):
+            (calls if event == "call" else counts)[name] += 1
+        return trace
+
+    sys.settrace(trace)
+    try:  # noqa: SIM105  # contextlib.suppress would be counted
+        function(1)
+    except ValueError:
+        pass
+    sys.settrace(None)
+    return counts, calls
+
+
 def bytecodes(jobs: Any) -> None:
     """Print how many bytecodes, in how many calls, each function runs for one job."""
     for kind in ("job", "job_events", "job_raises"):
         function = getattr(jobs, kind)
         batch(function, 100)  # what the interpreter does once is done
-        counts: Counter[str] = Counter()
-        calls: Counter[str] = Counter()
-
-        def trace(frame: FrameType, event: str, _: Any) -> Any:
-            frame.f_trace_opcodes = True
-            name = f"{Path(frame.f_code.co_filename).name}: {frame.f_code.co_name}"
-            if event in ("call", "opcode"):
-                (calls if event == "call" else counts)[name] += 1  # noqa: B023 - called within this turn only
-            return trace
-
-        sys.settrace(trace)
-        try:  # noqa: SIM105  # contextlib.suppress would be counted
-            function(1)
-        except ValueError:
-            pass
-        sys.settrace(None)
+        # The least of three: once a second a job looks whether the rules have changed, and writes their statuses.
+        counts, calls = min((counted(function) for _ in range(3)), key=lambda found: found[0].total())
         print(f"{kind}: {counts.total()} bytecodes, {calls.total()} calls")
         for name, count in counts.most_common():
             print(f"{count:8} {calls[name]:4} {name}")

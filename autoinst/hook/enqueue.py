@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoinst.hook.handover import Handover
-from autoinst.hook.probe import EventProbe, end_other
+from autoinst.hook.probe import EventProbe, Probe, end_other
 from autoinst.rules.safe import Unavailable
 from autoinst.trace import recorder as recorders
 from autoinst.trace.context import Node, current
@@ -42,6 +42,8 @@ class CarryProbe(EventProbe):
         carry = self.rule.carry
         self.handover = None if carry is None else Handover(*carry)
         self.late = bool(carry) and any(key in ("into", "value") for key, _, _ in self.fields.at_exit)
+
+    enter = Probe.enter  # which asks `begin`, also outside a job
 
     def begin(self, values: tuple[Any, ...]) -> Node | None:
         """Hand the trace on now, or when the call ends."""

@@ -15,7 +15,7 @@ from autoinst.spool import layout
 from autoinst.trace import faults, notifications
 from autoinst.trace import recorder as recorders
 from autoinst.trace.context import MOVED, current, resume, suspend
-from autoinst.trace.events import Event, begin_event, end_event, keeper_of
+from autoinst.trace.events import Event, begin_event, end_event
 from autoinst.trace.payload import Pending
 from autoinst.trace.run import Kind, Run, start
 from autoinst.trace.transaction import Transaction, owner
@@ -216,6 +216,36 @@ class JobProbe(Probe):
         self.seen_class: Callable[[], type | None] = _nothing
         self.seen_kind = self.kind
 
+    def enter(self, values: tuple[Any, ...]) -> Node | None:
+        """Note the start of a call; what most calls need of `begin` stands here, for a call of it costs as much."""
+        self.state.calls += 1
+        try:
+            gate = self.gate
+            if gate is not None:
+                return gate(self, values)
+            now = _clock()
+            if self.bare and self.registry.look_after >= now and _current() is None:
+                return start(self.kind_for(values) if self.target.reads_self else self.kind, self, now)
+            return self.begin(values)
+        except Exception as error:
+            if not faults.absorbed(error, f"{self.rule.where}: enter"):
+                raise
+            return None
+
+    def exit(self, node: Node | None, result: Any) -> None:
+        """Note that the call returned `result`; what most calls need of `end` stands here."""
+        if type(node) is not Run or _subscribers:
+            super().exit(node, result)
+            return
+        try:
+            node.finish()
+            registry = self.registry
+            if registry.dirty_after < node.started:
+                registry.renew(node.started)
+        except Exception as error:
+            if not faults.absorbed(error, f"{self.rule.where}: exit"):
+                raise
+
     def kind_for(self, values: tuple[Any, ...]) -> Kind:
         """Return what is known beforehand of a call with `values`, whose first is a method's `self` or `cls`."""
         if not self.target.reads_self:
@@ -287,10 +317,7 @@ class JobProbe(Probe):
         if node.event != -1:
             end_other(node, result, exception)
             return
-        if type(node) is Run and exception is None and not _subscribers:
-            node.finish()
-        else:
-            self.end_transaction(owner(node), result, exception)
+        self.end_transaction(owner(node), result, exception)
         registry = self.registry
         if registry.dirty_after < node.started:
             registry.renew(node.started)
@@ -332,12 +359,33 @@ class EventProbe(Probe):
         super().__init__(registry, state, target, site)
         self.is_leaf = self.rule.nested == "none"
 
-    def begin(self, values: tuple[Any, ...]) -> Node | None:
-        """Open the event with the rule's title and body."""
-        node = current.get()
-        if node is None or (type(node) is Event and node.leaf):
+    def enter(self, values: tuple[Any, ...]) -> Node | None:
+        """Note the start of a call, which is outside any job for most functions in most programs."""
+        self.state.calls += 1
+        try:
+            gate = self.gate
+            if gate is not None:
+                return gate(self, values)
+            node = _current()
+            return None if node is None else self.open(node, values)
+        except Exception as error:
+            if not faults.absorbed(error, f"{self.rule.where}: enter"):
+                raise
             return None
-        keeper = keeper_of(node)
+
+    def begin(self, values: tuple[Any, ...]) -> Node | None:
+        """Open the event, if there is a job."""
+        node = _current()
+        return None if node is None else self.open(node, values)
+
+    def open(self, node: Node, values: tuple[Any, ...]) -> Node | None:
+        """Open the event with the rule's title and body inside `node`."""
+        keeper: Any = node
+        if type(node) is Event:
+            if node.leaf:
+                return None
+            keeper = node.keeper
+        keeper = keeper.transaction or keeper
         if keeper.closed or not keeper.spool.here[0]:
             return None
         fields = self.fields

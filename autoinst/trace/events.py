@@ -47,8 +47,9 @@ _making: dict[int, list[list[Any]]] = {}
 class Event(Node):
     """An event in progress of what `keeper` was when it began; inside a `leaf` rules open no others."""
 
-    __slots__ = ("keeper", "leaf")
+    __slots__ = ("entry", "keeper", "leaf")
 
+    entry: list[Any] | None  # what is kept of it; None: it is only counted
     keeper: Keeper
     leaf: bool
 
@@ -81,6 +82,7 @@ def begin_event(
     if number >= MAX_EVENTS or keeper.event_text > MAX_EVENT_TEXT:
         keeper.dropped_events += 1
         node.event = ONLY_COUNTED
+        node.entry = None
     else:
         if body is not None:
             body = body[:MAX_BODY]
@@ -89,7 +91,7 @@ def begin_event(
             title = title[:MAX_TITLE]
             keeper.event_text += len(title)
         above = parent.event
-        entry = [name, title, body, started - keeper.started, -1, above if above >= 0 else -1]
+        node.entry = entry = [name, title, body, started - keeper.started, -1, above if above >= 0 else -1]
         events.append(entry)
         while events[number] is not entry:  # another thread of this job was faster
             number += 1
@@ -121,19 +123,16 @@ def end_event(node: Event, body: str | None = None) -> None:
         keeper = keeper.transaction
     if keeper.closed:
         return
-    events = keeper.events
-    number = node.event
-    if number >= 0 and events is not None:
-        entry = events[number]
+    entry = node.entry
+    if entry is not None:
         entry[DURATION] = ended - node.started
         if body is not None:
             entry[2] = body[:MAX_BODY]
     slot = keeper.slot
     if slot is not None and keeper.spool.here[0]:
         parent = node.parent
-        above = -1 if parent is None else parent.event
-        if above >= 0 and events:
-            keeper.spool.mark_event(slot, events[above][0])
+        if type(parent) is Event and parent.entry is not None:
+            keeper.spool.mark_event(slot, parent.entry[0])
         else:
             at = slot[2]
             slot[1][at + EVENT : at + EVENT_END] = NO_EVENT

@@ -136,7 +136,16 @@ def start(kind: Kind, site: Any, now: int) -> Run:
     if not spool.here[0]:  # a fork that ran no hooks
         spool = recorders.get().forked()
     run.spool = spool
-    run.thread = thread = thread_name()
+    # As `thread_name` has it, which costs this a call.
+    threading = _modules.get("threading")
+    if threading is None:
+        thread = "MainThread"
+    else:
+        found = threading._active.get(get_ident())
+        thread = UNKNOWN_THREAD if found is None else found._name
+        if type(thread) is not str:
+            thread = UNKNOWN_THREAD
+    run.thread = thread
     run.seq = seq = spool.next_seq()
     run.started_ns = started_ns = _now()
     run.started = now
