@@ -7,6 +7,7 @@ import atexit
 import gc
 import os
 import re
+import runpy
 import subprocess
 import sys
 import threading
@@ -311,9 +312,13 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     assert "3 passed" in done.stdout
 
 
-def test_many_recordings_leave_nothing_for_the_end_of_the_process() -> None:
-    def left() -> tuple[int, int]:
-        return atexit._ncallbacks(), len(recorder.at_fork)
+def test_many_recordings_leave_nothing_for_forks_and_the_end_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    runpys_own = vars(runpy).copy()
+    registered: list[Any] = []
+    monkeypatch.setattr("os.register_at_fork", lambda **callbacks: registered.append(callbacks))
+
+    def left() -> tuple[int, int, int]:
+        return atexit._ncallbacks(), len(recorder.at_fork), len(registered)
 
     def recorded() -> None:
         with autoinst.testing.record(RULES) as jobs:
@@ -326,3 +331,76 @@ def test_many_recordings_leave_nothing_for_the_end_of_the_process() -> None:
         recorded()
     assert left() == before
     assert ending.registry is None
+    assert vars(runpy) == runpys_own
+
+
+LIVING = """
+def make():
+    def closure(n):
+        return n
+    return closure
+
+def numbers(n):
+    yield n
+    job(n)
+
+def job(n):
+    return n
+"""
+
+
+def test_functions_that_live_on_keep_none_of_the_rules_they_were_recorded_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "living_tasks.py").write_text(LIVING)
+    rules = {"version": 1, "jobs": [{"function": "living_tasks.make.<locals>.closure"}]}
+    kept: list[Any] = []
+
+    def recorded() -> None:
+        with autoinst.testing.record(rules) as jobs:
+            import living_tasks  # type: ignore[import-not-found]
+
+            kept.append(living_tasks.make())
+            for closure in kept:
+                closure(1)
+        assert len(jobs) == len(kept)
+        del sys.modules["living_tasks"]
+
+    def alive() -> dict[str, int]:
+        gc.collect()
+        kinds = [type(found).__name__ for found in gc.get_objects()]
+        return {name: kinds.count(name) for name in ("RuleSet", "Finder", "Spool")}
+
+    recorded()
+    before = alive()
+    for _ in range(5):
+        recorded()
+    assert alive() == before
+    assert [closure(2) for closure in kept] == [2] * 6
+
+
+def test_a_job_that_a_recording_left_open_ends_as_if_there_were_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "open_tasks.py").write_text(LIVING)
+    (tmp_path / "late_tasks.py").write_text("def job():\n    pass\n")
+    rules = {"version": 1, "jobs": [{"function": "open_tasks.numbers"}, {"function": "late_tasks.job"}]}
+    with autoinst.testing.record(rules) as first:
+        import open_tasks  # type: ignore[import-not-found]
+
+        numbers = open_tasks.numbers(1)
+        next(numbers)
+    assert [job.status for job in first] == ["running"]
+    import late_tasks  # type: ignore[import-not-found]
+
+    code = late_tasks.job.__code__
+    with autoinst.testing.record({"version": 1, "jobs": [{"function": "open_tasks.job"}]}) as second:
+        assert next(numbers, None) is None
+        assert late_tasks.job.__code__ is code
+        open_tasks.job(2)
+    # The second recording has what was called in it, and nothing was done by the first one's rules.
+    assert [(job.action, job.status) for job in second] == [("open_tasks#job", "ok")] * 2
+    assert [job.status for job in first] == ["running"]
+    del sys.modules["open_tasks"], sys.modules["late_tasks"]

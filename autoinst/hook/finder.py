@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from autoinst.config import Config
     from autoinst.hook.edits import Edits
     from autoinst.hook.registry import Registry
+    from autoinst.hook.run_path import Runs
     from autoinst.rules.model import RuleSet
 
 
@@ -43,6 +44,7 @@ class Finder:
         self.main_name: str | None = None
         self.main = "__main__"
         self._edits: Edits | None = None
+        self._runs: Runs | None = None
         self._looking = False
         self._first: object = self  # on `sys.meta_path`, when this was last looked at
         self.look_after = monotonic_ns() + LOOK_INTERVAL
@@ -75,6 +77,15 @@ class Finder:
         self.rules = rules
         self._tops = rules.tops
         self._anywhere = bool(rules.anywhere)
+
+    def end(self) -> None:
+        """Serve no rules any longer, and take back what was put into the program for that."""
+        from autoinst.rules.model import NONE
+
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+        self.adopt(NONE)
+        if self._runs is not None:
+            self._runs.unwatch()
 
     def look(self, now: int) -> bool:
         """Apply what has changed in the rules files; return whether anything has. Asked once a second at most.
@@ -160,9 +171,7 @@ class Finder:
         self._preparing.add(thread)  # a rule that means any module means those this hook is made of as well
         try:
             if RUNPY in sys.modules:
-                from autoinst.hook import run_path
-
-                run_path.Runs(self).watch(sys.modules[RUNPY])
+                self._watch_runs(sys.modules[RUNPY])
             if loaded:
                 from autoinst.hook import module as modules
 
@@ -229,12 +238,17 @@ class Finder:
                 return spec
         return None
 
+    def _watch_runs(self, runpy: ModuleType) -> None:
+        from autoinst.hook import run_path
+
+        self._runs = run_path.Runs(self)
+        self._runs.watch(runpy)
+
     def _prepare(self, spec: ModuleSpec, name: str) -> None:
         if name == RUNPY:
-            from autoinst.hook import run_path
             from autoinst.hook.shared import Shared
 
-            spec.loader = Shared(spec.loader, run_path.Runs(self).watch)  # type: ignore[assignment]
+            spec.loader = Shared(spec.loader, self._watch_runs)  # type: ignore[assignment]
             return
         from autoinst.hook import module
 

@@ -136,6 +136,7 @@ class Registry:
         self._next_site = count().__next__
         self._sites_limit = MAX_DEAD_SITES
         self._carries = False
+        self._is_over = False
 
     def state(self, rule: Rule) -> RuleState:
         """Return the state of `rule`."""
@@ -292,15 +293,23 @@ class Registry:
 
     def renew(self, now: int) -> None:
         """Write the statuses, as a job has ended that began `now` (monotonic ns), and see to it that the last are."""
+        if self._is_over:
+            return
         if ending.registry is not self or not ending.is_awaited:
             ending.wait_for(self)
         self.dirty_after = now + STATUS_INTERVAL
         self.flush()
 
     def close(self) -> None:
-        """Have nothing more written for these rules."""
+        """Have nothing more done for these rules, and let go of all that a call still in progress has no need of."""
+        from autoinst.rules.model import NONE
+
+        self._is_over = True
         if ending.registry is self:
             ending.registry = None
+        self.look_after, self.look = NEVER, _nothing_to_see
+        self.rules = NONE
+        self.states, self._sites, self._watched, self._asked = {}, {}, {}, set()
 
     def forget_calls(self) -> None:
         """Begin to count anew, in a child whose parent tells of what was counted so far."""

@@ -25,6 +25,8 @@ class Runs:
     def __init__(self, finder: Finder) -> None:
         """Give the functions that the rules of `finder` mean their probes."""
         self._finder = finder
+        self._names: dict[str, Any] = {}  # runpy's own
+        self._replaced: list[tuple[str, Any, Any]] = []  # name, the function there was and the one that is
 
     def watch(self, runpy: ModuleType) -> None:
         """Replace the functions of the loaded module `runpy`; one that has not got them is left alone."""
@@ -50,8 +52,19 @@ class Runs:
             finally:
                 self._finder.main_name, self._finder.main = None, "__main__"
 
-        names["_get_code_from_file"] = _get_code_from_file
-        names["_get_module_details"] = _get_module_details
+        self._names = names
+        self._replaced = [
+            ("_get_code_from_file", from_file, _get_code_from_file),
+            ("_get_module_details", of_module, _get_module_details),
+        ]
+        for name, _, new in self._replaced:
+            names[name] = new
+
+    def unwatch(self) -> None:
+        """Put back the functions that were there, unless another has put its own in the place of these."""
+        for name, old, new in self._replaced:
+            if self._names.get(name) is new:
+                self._names[name] = old
 
     def _with_probes(self, code: CodeType, run_name: Any) -> CodeType:
         """Return the code of a file that is run as `run_name` with probes, if rules mean any of it."""

@@ -7,6 +7,7 @@ hand their calls on when they are meant again.
 from __future__ import annotations
 
 import sys
+from _weakref import ref as reference
 
 from autoinst.hook import finder as hook
 from autoinst.hook import live
@@ -16,13 +17,14 @@ from autoinst.trace import recorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _weakref import ReferenceType
+
     from autoinst.config import Config
     from autoinst.hook.probe import Probe
-    from autoinst.hook.registry import Registry
     from autoinst.hook.target import Site
     from autoinst.rules.model import RuleSet
 
-_ended: list[Registry] = []  # those of whose sites some may still be in code that cannot be reached
+_left: list[ReferenceType[Site]] = []  # of rules that have ended: in code that cannot be reached, as long as it lives
 
 
 class Scope:
@@ -40,9 +42,8 @@ class Scope:
         self.registry = self._finder.registry
         if rules.wanted("__main__"):
             patch_loaded(self.registry, "__main__", sys.modules["__main__"])
-        for ended in _ended:
-            for site in ended.sites():
-                self._take_up(site)
+        for site in _living():
+            self._take_up(site)
 
     def _take_up(self, site: Site) -> None:
         """Let the probes left in a function hand on its calls to those that the rules give it now."""
@@ -54,16 +55,23 @@ class Scope:
 
     def end(self) -> None:
         """Take everything back."""
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self._finder]
-        for registry in (*_ended, self.registry):
-            for site in registry.sites():
-                for probe in _probes(site):
-                    probe.gate, probe.successors = off, ()
-                for function in live.functions_of_site(site):
-                    function.__code__ = site.code
-        _ended[:] = [registry for registry in (*_ended, self.registry) if registry.sites()]
+        self._finder.end()
+        _left.extend(map(reference, self.registry.sites()))
+        for site in _living():
+            for probe in _probes(site):
+                probe.gate, probe.successors = off, ()
+            for function in live.functions_of_site(site):
+                function.__code__ = site.code
         self.registry.close()
         recorder.active = self._before
+        _living()
+
+
+def _living() -> list[Site]:
+    """Return the sites that are left of rules that have ended, and forget those that are gone."""
+    sites = [site for known in _left if (site := known()) is not None]
+    _left[:] = map(reference, sites)
+    return sites
 
 
 def _probes(site: Site) -> list[Probe]:

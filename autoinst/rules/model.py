@@ -323,3 +323,4 @@ def _spelled_out(pattern: str) -> str:
 
 
 NOTHING: Index = ({}, {})
+NONE = RuleSet("", {}, [], (), {}, ())  # no rules at all

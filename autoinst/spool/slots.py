@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mmap import mmap
     from typing import Any
 
+    from autoinst.spool.here import Here
+
     # handle, mapping, offset of the slot in it, packed names
     Slot = tuple[int, mmap, int, bytes]
 else:
@@ -30,6 +32,7 @@ MAX_MISSES = 3  # slots found undrained before it is taken that the reader has n
 REFILL = 128  # finished slots looked at in one go
 NEAR = 8  # free slots of other arenas passed over before a chain is looked for in another arena
 STATE = layout.STATE_OFFSET
+NOT_HERE = bytes(1)
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
 
@@ -56,7 +59,7 @@ class Slots:
         self.folder = folder
         self.limit = limit
         self.group = group
-        self.here = mark()
+        self.here: Here = mark()
         self.uid = os.urandom(8)
         self.arenas: list[Arena] = []
         self.problem: str | None = None
@@ -235,7 +238,8 @@ class Slots:
             return
 
     def abandon(self) -> None:
-        """Leave all that is the parent's alone, in a forked child."""
+        """Leave all of it alone from now on: it is the parent's, in a forked child, or is to be removed."""
+        self.here = NOT_HERE
         for arena in self.arenas:
             arena.abandon()
         self.overflow.abandon()

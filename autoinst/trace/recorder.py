@@ -157,6 +157,7 @@ def _cgroup() -> str | None:
 
 
 active: Recorder | None = None
+_follows_forks = False
 at_fork: list[Callable[[], None]] = []  # called in a child whose memory has its parent's counts
 
 
@@ -178,9 +179,10 @@ def get() -> Recorder:
 
 def configure(recorder: Recorder) -> Recorder:
     """Make `recorder` this process's; forks are followed from now on."""
-    global active
-    if active is None and hasattr(os, "register_at_fork"):
+    global _follows_forks, active
+    if not _follows_forks and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_after_fork)
+        _follows_forks = True
     active = recorder
     return recorder
 
