@@ -7,6 +7,7 @@ import random
 import signal
 import sqlite3
 import struct
+import sys
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,9 @@ from tests.arena_builder import ArenaBuilder, dead_pid
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
+
+    from _typeshed import TraceFunction
 
     from autoinst.spool.overflow import Overflow
 
@@ -180,6 +184,34 @@ def test_a_signal_handlers_job_is_counted_by_the_one_it_interrupted(tmp_path):
         counts._busy.clear()
     counts.add("a", failed=False, duration_ns=1)
     assert table(spool)["a"].jobs == 2
+
+
+def test_a_tracer_that_is_a_job_itself_lets_the_counting_end(tmp_path):
+    """Each line run to count one of its jobs is another of them."""
+    spool = spool_with_arena(tmp_path)
+    counts = spool.overflow
+    most = 20_000
+    traced = 0
+
+    def trace(_frame: FrameType, _event: str, _arg: object) -> TraceFunction:
+        nonlocal traced
+        if traced < most:
+            traced += 1
+            counts.add("tracer", failed=False, duration_ns=traced)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        counts.add("job", failed=True, duration_ns=1)
+    finally:
+        sys.settrace(before)
+    assert 10 < traced < most
+    counts.add("job", failed=True, duration_ns=1)
+    found = table(spool)
+    assert (found["job"].jobs, found["job"].errors) == (2, 2)
+    assert (found["tracer"].jobs, found["tracer"].errors) == (traced, 0)
+    assert (found["tracer"].sum_ns, found["tracer"].max_ns) == (traced * (traced + 1) // 2, traced)
 
 
 def test_a_thread_has_its_job_counted_before_it_goes_on(tmp_path):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from autoinst.spool.arena import Arena
     from autoinst.spool.tally import Tally
 
+    Kind = tuple[str, bool, int]  # action, failed, bucket
+    Counts = tuple[int, int, int]  # jobs, sum and maximum of their durations in ns
+
     class Table(Protocol):
         """Where jobs are counted: in an arena, or in the tally."""
 
@@ -25,6 +28,8 @@ else:
 
 LOCK_WAIT = 0.1  # seconds
 MAX_EARLY = 4_000  # kinds of jobs counted apart while there is neither arena nor tally
+ROUNDS = 2  # one more for what comes at the end of the first
+NOTHING = (0, 0, 0)
 OTHERS = "?"
 BUCKETS_A_DOUBLING = 8
 SCALE = 32  # bits of the fraction that is compared
@@ -35,8 +40,9 @@ LAST_BUCKET = 511
 class Overflow:
     """What one process has only counted; what comes before there is an arena or a tally is kept and entered later.
 
-    Each job is put into a queue, which whoever has the lock empties. So a signal handler's job, which comes while its
-    own thread is here, waits for nobody; other threads wait until theirs is counted: queues die with the process.
+    Each job is put into a queue, which whoever has the lock empties; threads wait until theirs is counted, for queues
+    die with the process. A job that comes while its own thread is here (a signal handler's, a finalizer's, or that of a
+    tracer that is told of these lines) waits for nobody: it is added up apart, for this thread to enter before it goes.
     """
 
     def __init__(self) -> None:
@@ -45,8 +51,8 @@ class Overflow:
         self._tally: Tally | None = None
         self._table: Table | None = None
         self._late: deque[tuple[str, bool, int]] = deque()
-        # (action, failed, bucket) -> jobs, sum and maximum of their durations in ns
-        self._early: dict[tuple[str, bool, int], tuple[int, int, int]] = {}
+        self._early: dict[Kind, Counts] = {}
+        self._nested: dict[Kind, Counts] = {}
         self._lock = new_lock()
         self._busy: set[int] = set()  # threads that have the lock or wait for it
 
@@ -67,7 +73,7 @@ class Overflow:
 
     def has_early(self) -> bool:
         """Return whether there is something that is kept in memory alone."""
-        return bool(self._early or self._late)
+        return bool(self._early or self._late or self._nested)
 
     def abandon(self) -> None:
         """Leave what is the parent's alone, in a forked child."""
@@ -76,43 +82,68 @@ class Overflow:
 
     def add(self, action: str | None, failed: bool, duration_ns: int) -> None:
         """Count one job of `action` that took `duration_ns`."""
-        self._late.append((action or OTHERS, failed, duration_ns))
-        self._enter()
+        action = action or OTHERS
+        if get_ident() in self._busy:
+            self._merge((action, failed, bucket(duration_ns)), (1, duration_ns, duration_ns))
+        else:
+            self._late.append((action, failed, duration_ns))
+            self._enter()
+
+    def _merge(self, kind: Kind, counts: Counts) -> None:
+        """Add to the nested jobs of that kind, in steps that are whole: a nested job must not wait for a lock."""
+        nested = self._nested
+        if kind not in nested and len(nested) >= MAX_EARLY:
+            kind = OTHERS, kind[1], kind[2]
+        while nested.setdefault(kind, counts) is not counts:
+            counts = together(nested.pop(kind, NOTHING), counts)
 
     def _enter(self) -> None:
         me = get_ident()
-        if me in self._busy:
-            return
-        try:
-            self._busy.add(me)
-            while (self._late or self._early) and self._lock.acquire(timeout=LOCK_WAIT):
-                try:
-                    self._enter_all()
-                finally:
-                    self._lock.release()
-                if not self._late:
-                    return
-        finally:
-            self._busy.discard(me)
+        for _ in range(ROUNDS):
+            if me in self._busy:
+                return
+            try:
+                self._busy.add(me)
+                while self.has_early() and self._lock.acquire(timeout=LOCK_WAIT):
+                    try:
+                        self._enter_all()
+                    finally:
+                        self._lock.release()
+                    if not self._late:
+                        break
+            finally:
+                self._busy.discard(me)
+            if not self._nested:
+                return
 
     def _enter_all(self) -> None:
         table = self._table or self._open_table()
         early, late = self._early, self._late
         while early and table is not None:
-            key, counted = next(iter(early.items()))
-            table.add(*key, *counted)
-            del early[key]
+            kind, counts = next(iter(early.items()))
+            table.add(*kind, *counts)
+            del early[kind]
         while late:
             action, failed, duration_ns = late[0]
-            key = action, failed, bucket(duration_ns)
-            if table is not None:
-                table.add(*key, 1, duration_ns, duration_ns)
-            else:
-                if key not in early and len(early) >= MAX_EARLY:
-                    key = OTHERS, failed, key[2]
-                jobs, total, largest = early.get(key, (0, 0, 0))
-                early[key] = jobs + 1, total + duration_ns, max(largest, duration_ns)
+            self._count(table, (action, failed, bucket(duration_ns)), (1, duration_ns, duration_ns))
             late.popleft()
+        # Only those of now: where a tracer is a job itself, each line run here brings another one.
+        for kind in list(self._nested):
+            counts = self._nested.pop(kind, NOTHING)
+            try:
+                self._count(table, kind, counts)
+            except BaseException:
+                self._merge(kind, counts)
+                raise
+
+    def _count(self, table: Table | None, kind: Kind, counts: Counts) -> None:
+        if table is not None:
+            table.add(*kind, *counts)
+            return
+        early = self._early
+        if kind not in early and len(early) >= MAX_EARLY:
+            kind = OTHERS, kind[1], kind[2]
+        early[kind] = together(early.get(kind, NOTHING), counts)
 
     def _open_table(self) -> Table | None:
         if self._arena is not None:
@@ -122,6 +153,11 @@ class Overflow:
                 return None
             self._table = ArenaTable(self._arena)
         return self._table
+
+
+def together(one: Counts, other: Counts) -> Counts:
+    """Return what both counted."""
+    return one[0] + other[0], one[1] + other[1], max(one[2], other[2])
 
 
 def bucket(duration_ns: int) -> int:
