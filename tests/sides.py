@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 STARTS = 3  # of a worker, which some payloads end
 # What differs from run to run, and what takes its place.
 VOLATILE = {
+    r"x{9999,}": "LARGE",  # first: to look for the others in megabytes takes seconds
     r"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?(\+00:00|Z)?|\b\d\d:\d\d:\d\d\b": "TIME",
     r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}\b|\b[0-9a-f]{32}\b": "ID",
     r"(?<= worker )[0-9a-f]{8}\b|(?<=health:)[0-9a-f]{8}\b": "ID",
+    r"(?<=Q Cluster )\S+|(?<=guarding cluster )\S+": "NAME",  # words by chance
+    r"(?<= at )\d+$": "NUMBER",
     r"0x[0-9a-f]+": "ADDRESS",
     r"\b(\d+:\d\d:)*\d+\.\d+(e-\d\d)?[sM]\b|\b\d+ms\b": "AMOUNT",
     r"(?<!line )\b\d{3,}(\.\d+)?\b": "NUMBER",
@@ -131,7 +134,8 @@ def check_same(plain: Sequence[str], side: Sequence[str]) -> None:
 
 def first_argument(record: Mapping[str, Any]) -> str:
     """Return the first argument of a job, which its run notes."""
-    given = record["args"] or [(record["kwargs"] or {}).get("name")]
+    named = record["kwargs"] if isinstance(record["kwargs"], dict) else {}
+    given = record["args"] or [named.get("name")]
     return str(next(iter(given)) if isinstance(given, (list, dict)) else given)
 
 
