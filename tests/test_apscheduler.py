@@ -17,7 +17,7 @@ pytestmark = pytest.mark.once
 
 SHOP = '''
 """Jobs that end in every way; each run notes its job's name."""
-import asyncio, functools, os, signal
+import asyncio, functools, os, signal, time
 from notes import note
 
 def add(a, b=0):
@@ -60,6 +60,12 @@ def missed():
 
 def die():
     note("die")
+    while True:  # until all others have begun, which end at once
+        with open("runs.log") as log:
+            if len(log.readlines()) >= runs:
+                break
+        time.sleep(0.05)
+    time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGKILL)
 '''
 
@@ -82,7 +88,7 @@ def main():
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # before 3.11 a scheduler takes that of when it was made
     scheduler = (AsyncIOScheduler if kind == "asyncio" else BlockingScheduler)(executors={"mail": executor()})
-    shop.scheduler = scheduler
+    shop.scheduler, shop.runs = scheduler, int(sys.argv[3])
     def plan(function, *args, when=0, **options):
         name = getattr(function, "__name__", "a")
         due = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=when)
@@ -105,7 +111,7 @@ def main():
     scheduler.add_job(again, "interval", seconds=0.1, start_date=start, end_date=end, coalesce=False, id="again",
                       executor="mail", next_run_time=start, misfire_grace_time=60)
     if sys.argv[2] == "die":
-        plan(die, when=4)
+        plan(die, when=2)
     loop.run_until_complete(forever(scheduler)) if kind == "asyncio" else scheduler.start()
 
 if __name__ == "__main__":
@@ -146,8 +152,8 @@ def test_every_run_by_every_executor(tmp_path: Path, kind: str) -> None:
         expected["send"] = [job("send", "Mail.send", args=["#<shop.Mail>", "me"])]
     files = {"shop.py": SHOP, "run.py": RUN}
     worker = Worker(tmp_path / "program", "databases", files, {"PYTHONPATH": "."})
-    worker.start("python", "run.py", kind, "stay" if kind == "process" else "die")
     names = [record["method"] for records in expected.values() for record in records]
+    worker.start("python", "run.py", kind, "stay" if kind == "process" else "die", str(len(names)))
     status = worker.stop_after(names, by=signal.SIGTERM if kind == "process" else None)
     assert status == (-signal.SIGTERM if kind == "process" else -signal.SIGKILL)
     found = {name: [whole(record) for record in records] for name, records in worker.records().items()}

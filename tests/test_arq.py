@@ -69,7 +69,7 @@ async def started(ctx):
 
 class WorkerSettings:
     functions = [add, fail, func(again, name="a-name"), order, func(Mail().send, name="mail"), die]
-    cron_jobs = [cron(tick, run_at_startup=True, month=1, day=1, job_id="tick")]
+    cron_jobs = [cron(tick, run_at_startup=True, month=2, day=29, hour=3, minute=0, job_id="tick")]  # as good as never
     redis_settings = RedisSettings.from_dsn(os.environ["REDIS"])
     queue_name = "mail"
     on_startup = started
