@@ -166,7 +166,7 @@ class Soak:
     def run(self, seconds: float) -> None:
         """Do all that for so long."""
         began = time.monotonic()
-        due = {self.kill_one: KILL_EVERY, self.edit: EDIT_EVERY, self.restart_agent: min(AGENT_EVERY, seconds / 3)}
+        due = {self.kill_one: KILL_EVERY, self.edit: EDIT_EVERY, self.restart_agent: min(AGENT_EVERY, seconds / 4)}
         at = {do: began + every for do, every in due.items()}
         while (now := time.monotonic()) < began + seconds:
             for do, every in due.items():

@@ -84,4 +84,4 @@ def test_half_a_minute_of_kills_edits_and_restarts_loses_no_job(tmp_path: Path) 
     assert result.wrong == []
     assert result.ended > 100
     assert min(result.workers_killed, result.edits, result.agents_ended) > 1
-    assert result.worker_memory[3] - result.worker_memory[1] < 4
+    assert result.worker_memory[3] - result.worker_memory[2] < 4  # on a busy machine it may begin to work late
