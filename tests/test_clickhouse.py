@@ -175,6 +175,15 @@ def same(both, ask):
     return expected
 
 
+def test_the_data_is_the_same_at_every_hour(tmp_path):
+    found = []
+    for hours in (0, 9):
+        with Store(str(tmp_path / f"{hours}.sqlite3")) as store:
+            records = webdata.fill(store, NOW + hours * HOUR, hours=2)
+        found.append([(r.action, r.status, r.started_ns - hours * HOUR, r.kwargs) for r in records])
+    assert found[0] == found[1]
+
+
 def test_every_job_comes_back_whole(both):
     found = same(both, lambda store: [record.to_json() for record in store.jobs(JobFilter(limit=0))])
     assert len(found) > 800

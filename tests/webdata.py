@@ -44,7 +44,7 @@ REVISIONS = (("4f2c1aa", 30), ("9b07e31", 7))  # and how many hours ago each sta
 
 
 def fill(store: Store, now: int, hours: int = 24, seed: int = 1) -> list[Record]:
-    """Store the jobs of `hours` before `now` and return them, the oldest first."""
+    """Store the jobs of `hours` before `now` and return them, the oldest first: the same at every hour."""
     random_ = random.Random(seed)
     everything: list[Record] = []
     for number, (revision, ago) in enumerate(REVISIONS):
@@ -59,7 +59,7 @@ def fill(store: Store, now: int, hours: int = 24, seed: int = 1) -> list[Record]
         }
         said |= {"argv": ["python", "worker.py", "--queues", "all"], "python": "3.12.1"}
         info = ProcessInfo(uid, 4021 + number * 57, now - ago * HOUR, said)
-        records = list(_jobs(random_, uid, begin, end, number))
+        records = list(_jobs(random_, uid, now, begin - now, end - now, number))
         with store.transaction():
             process = store.enter_process(info)
             store.insert(records, process)
@@ -71,8 +71,8 @@ def fill(store: Store, now: int, hours: int = 24, seed: int = 1) -> list[Record]
     return everything
 
 
-def _jobs(random_: random.Random, uid: bytes, begin: int, end: int, faster: int) -> Any:
-    moments = []
+def _jobs(random_: random.Random, uid: bytes, now: int, begin: int, end: int, faster: int) -> Any:
+    moments = []  # from `now`, so that how busy the shop is does not depend on when the tests run
     for action, (_, rate, _, _) in ACTIONS.items():
         at = begin
         while True:
@@ -83,7 +83,7 @@ def _jobs(random_: random.Random, uid: bytes, begin: int, end: int, faster: int)
             moments.append((at, action))
     moments.sort()
     for n, (at, action) in enumerate(moments):
-        yield _job(random_, uid, n, at, action, faster)
+        yield _job(random_, uid, n, now + at, action, faster)
 
 
 def _job(random_: random.Random, uid: bytes, n: int, at: int, action: str, faster: int) -> Record:
