@@ -25,9 +25,10 @@ from benchmarks.peers.compare import Comparison, Size  # noqa: E402
 from benchmarks.peers.sink import Sink  # noqa: E402
 from tests.servers import Redis  # noqa: E402
 
-QUICK = Size(1, 200, 500, 100, 5, 200, 500, silent=False, celery=20, rq=3)
+QUICK = Size(1, 200, 500, 100, 5, 200, 500, silent=False, celery=20, rq=3, preloaded=5)
 VERSION = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
-PARTS = ("calls", "starts", "cpu", "bursts", "ends", "endpoints", "transparency", "celery", "rq")
+WORKERS = ("celery", "rq", "preloaded")
+PARTS = ("calls", "starts", "cpu", "bursts", "ends", "endpoints", "transparency", *WORKERS)
 
 
 def main() -> None:
@@ -37,11 +38,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny counts, which show only that all of it runs")
     parser.add_argument("--rounds", type=int, default=Size().rounds)
     parser.add_argument("--burst", type=int, default=Size().burst, help="jobs of a burst")
-    parser.add_argument("--celery", type=int, default=10_000, help="real jobs of Celery")
-    parser.add_argument("--rq", type=int, default=10_000, help="real jobs of RQ, which forks for each")
+    parser.add_argument("--celery", type=int, default=Size().celery, help="real jobs of Celery")
+    parser.add_argument("--rq", type=int, default=Size().rq, help="real jobs of RQ, which imports them in each fork")
+    parser.add_argument("--preloaded", type=int, default=Size().preloaded, help="the same, imported before it forks")
     parser.add_argument("--out", type=Path, default=page.RESULTS, help="where the figures are stored")
     options = parser.parse_args()
-    size = QUICK if options.quick else Size(options.rounds, burst=options.burst, celery=options.celery, rq=options.rq)
+    counts = {name: getattr(options, name) for name in ("rounds", "burst", "celery", "rq", "preloaded")}
+    size = QUICK if options.quick else Size(**counts)
     products = [bench.product(name) for name in bench.NAMES if not options.only or name in {"none", *options.only}]
     pythons = {name: str(environments.library(name)) for name in sorted({product.environment for product in products})}
     load = round(os.getloadavg()[2], 1)  # of other work, as nothing is measured yet
@@ -72,7 +75,7 @@ def measure(comparison: Comparison, parts: list[str]) -> dict[str, dict[str, boo
     for part in parts:
         if part == "transparency":
             probes = comparison.transparency()
-        elif part in {"celery", "rq"}:
+        elif part in WORKERS:
             with Redis() as redis:
                 comparison.work(redis.url, part, getattr(comparison.size, part))
         else:

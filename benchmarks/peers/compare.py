@@ -33,8 +33,9 @@ class Size(NamedTuple):
     paced: int = 4000
     rate: int = 1000
     silent: bool = True
-    celery: int = 2000
-    rq: int = 300
+    celery: int = 10_000
+    rq: int = 200
+    preloaded: int = 10_000
 
 
 class Comparison:
@@ -160,10 +161,14 @@ class Comparison:
         return found
 
     def work(self, redis: str, kind: str, count: int) -> None:
-        """Have a worker of Celery or RQ do `count` real jobs; `redis` is a server's address."""
+        """Have a worker of Celery or RQ do `count` real jobs; `redis` is a server's address.
+
+        RQ's command imports what a job needs anew in each fork, a `preloaded` worker once before it forks.
+        """
         commands = {
             "celery": ["celery", "-A", "work", "worker", "-c", "2", "-l", "CRITICAL", "--without-mingle"],
             "rq": ["rq", "worker", "--burst", "--quiet", "--url", redis, "orders"],
+            "preloaded": ["python", str(PROGRAMS / "preloaded.py")],
         }
         environ = {"BENCH_REDIS": redis}
         for product in self.each(f"{kind}, {count} jobs"):
@@ -190,7 +195,7 @@ class Comparison:
                 spent = time.perf_counter() - began
                 os.kill(process.pid, signal.SIGTERM)
             process.output(longest)
-            if kind == "rq":
+            if kind != "celery":  # these end by themselves
                 spent = time.perf_counter() - began
             figures = process.figures()
             if figures["status"] != 0:
@@ -202,7 +207,7 @@ class Comparison:
             self.note(f"{kind} CPU ms a job", product, figures["all_cpu"] / count * 1e3)
 
 
-LONGEST_JOB = 0.2  # seconds that a real job may take before a run of many is given up
+LONGEST_JOB = 0.4  # seconds that a real job may take before a run of many is given up
 CONNECT = "import os, redis, sys, time; r = redis.Redis.from_url(os.environ['BENCH_REDIS']); "
 FLUSH = CONNECT + "r.flushall()"
 DONE = CONNECT + "print(int(r.get('done') or 0))"
