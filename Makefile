@@ -39,7 +39,7 @@ format: $(READY) ## Let ruff format the code and sort its imports
 check-once: $(READY)
 	$(BIN)/python scripts/services.py
 	$(BIN)/python scripts/environments.py
-	$(BIN)/python -m pytest
+	$(BIN)/python scripts/unsteady.py
 
 lock: $(READY) ## Renew requirements/ from pyproject.toml
 	$(BIN)/python scripts/lock.py

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import environments
 import pythons
+import unsteady
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "test.txt"
@@ -46,13 +47,13 @@ def run(version: str, path: str) -> bool:
     except subprocess.CalledProcessError as error:
         print(f"Python {version}: no virtual environment\n{error.output}{error.stderr}", flush=True)
         return False
-    command = [python, "-m", "pytest", "-q", "-m", "not once", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    lines = done.stdout.strip().splitlines() or [done.stderr.strip()]
-    if done.returncode:
-        print(f"Python {version}:\n{done.stdout}{done.stderr}", flush=True)
-    print(f"Python {version}: {lines[-1]} ({time.monotonic() - start:.0f} s in all)", flush=True)
-    return done.returncode == 0
+    said: list[str] = []
+    status, summary = unsteady.run(python, ["-q", "-m", "not once"], said.append)
+    if status or summary:
+        print(f"Python {version}:\n{''.join(said)}", flush=True)
+    last = summary or (said or [""])[-1].strip()
+    print(f"Python {version}: {last} ({time.monotonic() - start:.0f} s in all)", flush=True)
+    return status == 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""The runner of the tests: what fails twice has failed, what passes when it is run again is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = """
+import pathlib
+
+FLAG = pathlib.Path(__file__).with_name("flag")
+
+
+def test_good():
+    pass
+
+
+def test_unlucky():
+    if not FLAG.exists():
+        FLAG.write_text("was here")
+        raise AssertionError
+"""
+BAD = """
+
+def test_bad():
+    raise AssertionError
+"""
+MANY = "".join(f"\n\ndef test_bad_{n}():\n    raise AssertionError\n" for n in range(6))
+
+pytestmark = pytest.mark.once
+
+
+def run(folder: Path, text: str, *more: str) -> subprocess.CompletedProcess[str]:
+    (folder / "test_some.py").write_text(text)
+    command = [sys.executable, str(ROOT / "scripts" / "unsteady.py"), "--rootdir", str(folder), str(folder), *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_what_passes_when_it_is_run_again_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, TESTS)
+    assert done.returncode == 0, done.stdout
+    assert "\nunsteady: test_some.py::test_unlucky\n" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("========== 2 passed, 1 of them unsteady in ")
+
+
+def test_what_fails_twice_has_failed(tmp_path: Path) -> None:
+    done = run(tmp_path, TESTS + BAD, "-n0")
+    assert done.returncode == 1
+    assert "1 failed, 1 passed" in done.stdout.splitlines()[-1]
+    assert "unsteady:" not in done.stdout
+
+
+def test_what_is_no_bad_luck_is_not_run_again(tmp_path: Path) -> None:
+    done = run(tmp_path, TESTS + MANY, "-n0")
+    assert done.returncode == 1
+    assert "Once more" not in done.stdout
+
+
+def test_a_file_that_cannot_be_read_is_no_pass(tmp_path: Path) -> None:
+    assert run(tmp_path, "import nothing_of_that_name\n", "-n0").returncode == 2
