@@ -76,7 +76,7 @@ def _jobs(random_: random.Random, uid: bytes, now: int, begin: int, end: int, fa
     for action, (_, rate, _, _) in ACTIONS.items():
         at = begin
         while True:
-            swing = 1 + 0.55 * math.sin(at / (24 * HOUR) * 2 * math.pi) + 0.25 * math.sin(at / HOUR)
+            swing = 1 + 0.55 * math.cos(at / (24 * HOUR) * 2 * math.pi) + 0.25 * math.sin(at / HOUR)
             at += int(random_.expovariate(rate * max(swing, 0.15)) * HOUR)
             if at >= end:
                 break
