@@ -411,3 +411,27 @@ def test_a_child_forgets_what_other_threads_were_preparing(program: Program) -> 
     result = program.run("worker.py", AUTOINST_PACKS="none")
     assert (result.status, result.stderr) == (0, "")
     assert [record["action"] for record in result.records] == ["jobs#job"]
+
+
+@pytest.mark.parametrize(("packs", "there"), [("sqlite", [False, True, True]), ("none", [False] * 3)])
+def test_a_program_that_forks_again_and_again_imports_for_its_children(
+    program: Program, packs: str, there: list[bool]
+) -> None:
+    program.write(
+        "worker.py",
+        """
+        import os, sqlite3, sys
+        import work
+
+        for n in range(3):
+            if os.fork() == 0:
+                print("autoinst.redact.sql" in sys.modules, flush=True)
+                work.job(n)
+                sqlite3.connect(":memory:").execute("SELECT 17")
+                os._exit(0)
+            os.wait()
+        """,
+    )
+    done = program.run("worker.py", environ={"AUTOINST_PACKS": packs, "TRUTH": os.devnull})
+    assert (done.status, done.stderr, done.stdout.split()) == (0, "", [str(known) for known in there])
+    assert [record["args"] for record in done.records] == [[0], [1], [2]]

@@ -476,9 +476,12 @@ def test_a_command_given_to_redis_as_one_text_shows_its_name_alone(tmp_path: Pat
         ("GET http://ada:lovelace@127.0.0.1/orders", True),
         ("ada@example.org", False),
         ("see http://example.org or write to ada@example.org", True),
+        ("GET http://127.0.0.1:38761/order/123456", False),  # 16 digits, apart
+        ("at 2026-11-28 14:16:39, pid 6381, order 31337", False),
+        ("paid by 4111-1111 1111-1111", True),
     ],
 )
-def test_only_an_address_with_a_user_is_looked_at_closely(text, closely):
+def test_only_what_may_have_a_secret_is_looked_at_closely(text, closely):
     assert secrets.suspicious(text) is closely
 
 

@@ -46,6 +46,8 @@ class Finder:
         self._edits: Edits | None = None
         self._runs: Runs | None = None
         self._looking = False
+        self._forked_before = False
+        self._prepared = False  # for further forks
         self._first: object = self  # on `sys.meta_path`, when this was last looked at
         self.look_after = monotonic_ns() + LOOK_INTERVAL
 
@@ -126,6 +128,21 @@ class Finder:
             self.look(now)
         if self._edits is not None:
             self._edits.before_fork()
+        if self._forked_before and not self._prepared:
+            self._prepare_for_children()
+        self._forked_before = True
+
+    def _prepare_for_children(self) -> None:
+        """Import what each child of a program that forks again and again would import for itself."""
+        if self._registry is None or self._looking:
+            return
+        try:
+            self._prepared = self._registry.prepare()
+        except Exception as error:  # each child does it, or fails at it, by itself
+            from autoinst.hook import edits
+
+            if not edits.is_loading_fault(error):
+                raise
 
     def forked(self, *, in_child: bool) -> None:
         """Go on, in the parent and in the child."""

@@ -145,6 +145,11 @@ class Registry:
             found = self.states.setdefault(rule, RuleState(rule))
         return found
 
+    def prepare(self) -> bool:
+        """Import what events of the functions found will need, if anything; return whether it is there now."""
+        names = [rule.name for rule, state in tuple(self.states.items()) if state.found and rule.name]
+        return recorder.get().sanitizer.prepare(names)
+
     def candidates(self, module: str, folder: str | None) -> Candidates:
         """Return the rules that mean functions of `module`, each with its patterns of qualified names.
 

@@ -43,6 +43,8 @@ _VALUE = (
     r"""|(?:bearer |basic )?[^\s,;&|)}\]>"']+)"""
 )
 
+_WORDS = {code: "0" if chr(code).isdigit() else " " for code in range(128)}  # runs of digits, as words
+
 _patterns: list[Pattern[str]] = []
 _named: dict[tuple[str, ...], Pattern[str]] = {}
 
@@ -55,7 +57,15 @@ def suspicious(text: str) -> bool:
     for marker in MARKERS:
         if marker in low:
             return True
-    return sum(map(low.count, "0123456789")) >= CARD_DIGITS[0]
+    return _may_have_card(low)
+
+
+def _may_have_card(text: str) -> bool:
+    """Return whether so many digits may stand in a row; those of an address, a port and a path stand apart."""
+    if sum(map(text.count, "0123456789")) < CARD_DIGITS[0]:
+        return False
+    words = text.replace(" ", "").replace("-", "").translate(_WORDS).split()
+    return max(map(len, words), default=0) >= CARD_DIGITS[0]
 
 
 def mentions(text: str, names: Sequence[str]) -> bool:

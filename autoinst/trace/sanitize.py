@@ -163,6 +163,16 @@ class Sanitizer:
             title = sql.sanitized(title, dialect)
         return title, body
 
+    def prepare(self, names: Iterable[str]) -> bool:
+        """Import what texts of events of these names need, if anything; return whether it is there now."""
+        from autoinst.redact import dialects as known
+
+        if any(known.dialect_of(name) not in (None, known.URLS) for name in names):
+            from autoinst.redact import sql  # noqa: F401 - its patterns are compiled, which takes milliseconds
+
+            return True
+        return False
+
     def mapping(self, values: Any) -> dict[str, Any]:
         """Return a dict's items as plain data; anything but a dict gives an empty one."""
         result = self.plain(values) if issubclass(type(values), dict) else None
