@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import bad_sqs
+from tests.bad_payloads import MANGLE
 from tests.libraries import program_of
 from tests.servers import free_port
+from tests.sides import Side, both, check_same
 from tests.tested import Library
 from tests.workers import AHEAD, Worker, check_records, rule, run, wait_until
 
@@ -181,3 +184,47 @@ def test_a_queue_whose_clock_is_ahead(tmp_path: Path) -> None:
         worker.stop_after(["early"])
         (record,) = check_records(worker, EARLY, key="tags.body")["early"]
     assert record["queue_time"] == 0
+
+
+class Consumer(Side):
+    """A consumer of bad messages, on a queue of its own."""
+
+    def __init__(self, folder: Path, address: str, *, instrumented: bool) -> None:
+        self.queue = "with" if instrumented else "none"
+        rules = rule("SQS consumers").replace("consumer.handle", "__main__.handle")
+        files = {"client.py": bad_sqs.CLIENT, "mangle.py": MANGLE, "send.py": bad_sqs.SEND, "left.py": bad_sqs.LEFT}
+        files |= {"consumer.py": bad_sqs.CONSUMER, "rules.yaml": rules}
+        super().__init__(
+            folder, "events", files, {"SQS": address, "QUEUE": f"{self.queue}-mail"}, instrumented=instrumented
+        )
+
+    def run(self) -> None:
+        """Put the messages on the queue, and let the consumer take them."""
+        self.call("python", "send.py")
+        self.work(["python", "consumer.py"], None, lambda: False)
+
+    def seen(self) -> list[str]:
+        """Return what it did and left."""
+        left = self.call("python", "left.py").splitlines()
+        return [line.replace(f"{self.queue}-mail", "QUEUE") for line in self.did(left)]
+
+
+def lacks(record: dict[str, Any]) -> set[str]:
+    """Return what a record of a message lacks."""
+    has = {"id": "job_id", "queue": "queue", "queue time": "queue_time", "attempts": "attempts"}
+    missing = {what for what, key in has.items() if record[key] is None}
+    return missing if record["trace_id"] == "a" * 32 else missing | {"trace"}
+
+
+def test_bad_messages(tmp_path: Path) -> None:
+    with moto(tmp_path) as address:
+        plain = Consumer(tmp_path / "plain", address, instrumented=False)
+        side = Consumer(tmp_path / "with", address, instrumented=True)
+        both(Consumer.run, plain, side)
+        check_same(plain.seen(), side.seen())
+    found = {label: lacks(record) for label, record in zip(side.worker.runs(), side.records(), strict=True)}
+    assert {label: missing for label, missing in found.items() if missing} == bad_sqs.MISSING
+    assert len(found) == 40
+    doctor = side.doctor()
+    for what in bad_sqs.UNAVAILABLE:
+        assert f"\n  rules.yaml:4: {what}" in doctor, doctor
