@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.databases import PostgresDatabase
 from tests.servers import Postgres
 from tests.tested import Library
-from tests.workers import Worker, run, whole
+from tests.workers import BEHIND, Worker, check_records, run, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,8 +88,11 @@ def drop_database(context):
 '''
 
 SEND = """
-import sys
+import datetime, sys
 from shop import *
+
+def early():
+    add.configure(schedule_at=datetime.datetime.now(datetime.timezone.utc)).defer(a=6)
 
 def send():
     add.defer(a=1, b=2)
@@ -103,8 +108,9 @@ def send():
     order.defer()
 
 with app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=os.environ["DSN"])) as app, app.open():
+    own = {"schema": app.schema_manager.apply_schema, "all": send, "early": early}
     for name in sys.argv[1:]:
-        app.schema_manager.apply_schema() if name == "schema" else send() if name == "all" else globals()[name].defer()
+        own[name]() if name in own else globals()[name].defer()
 """
 
 
@@ -152,27 +158,42 @@ EXPECTED = {
     "13": [job(13, "add", kwargs={"a": 8})],
     "14": [job(14, "die", status="killed", killed=True)],
 }
+# Of a job that was to run at a time that had not come by the worker's own clock.
+EARLY = {"1": [job(1, "add", kwargs={"a": 6}, queue_time=True, clock_skew=True)]}
 
 
-def start(folder: Path, server: Postgres, *jobs: str, environment: str = "databases", shop: str = SHOP) -> Worker:
+def start(
+    folder: Path,
+    database: PostgresDatabase,
+    *jobs: str,
+    environment: str = "databases",
+    shop: str = SHOP,
+    under: tuple[str, ...] = (),
+) -> Worker:
     """Make the tables, send `jobs` and start a worker for them."""
-    variables = {"DSN": server.dsn, "PYTHONPATH": ".", "SERVER": str(server.processes[0].pid)}
+    variables = {**database.variables, "PYTHONPATH": ".", "SERVER": str(database.server.processes[0].pid)}
     worker = Worker(folder, environment, {"shop.py": shop, "send.py": SEND}, variables)
     worker.call("python", "send.py", "schema", *jobs)
-    worker.start(
-        "procrastinate", "--app", "shop.app", "worker", "--queues", "mail", "--fetch-job-polling-interval", "0.3"
-    )
+    words = "procrastinate --app shop.app worker --queues mail --fetch-job-polling-interval 0.3"
+    worker.start(*under, *words.split())
     return worker
 
 
-@pytest.fixture
-def database() -> Iterator[Postgres]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
     with Postgres() as server:
         yield server
 
 
+@pytest.fixture
+def database(server: Postgres, tmp_path: Path) -> PostgresDatabase:
+    made = PostgresDatabase(server, re.sub(r"\W", "_", tmp_path.name))
+    made.make()
+    return made
+
+
 @pytest.mark.parametrize("environment", ["databases", "oldest"])
-def test_every_run_of_every_task(database: Postgres, tmp_path: Path, environment: str) -> None:
+def test_every_run_of_every_task(database: PostgresDatabase, tmp_path: Path, environment: str) -> None:
     expected, shop = dict(EXPECTED), SHOP
     if environment == "oldest":  # which knows no batches
         shop = SHOP.replace("    await add.batch_defer_async", "    # ")
@@ -192,9 +213,16 @@ def test_every_run_of_every_task(database: Postgres, tmp_path: Path, environment
     assert found == expected, worker.output
 
 
+def test_a_server_whose_clock_is_ahead_is_told(database: PostgresDatabase, tmp_path: Path) -> None:
+    worker = start(tmp_path / "program", database, "early", under=BEHIND)
+    worker.wait_for_records(1)
+    worker.stop_after(["1"])
+    check_records(worker, EARLY)
+
+
 def test_a_job_whose_database_vanishes_is_recorded(tmp_path: Path) -> None:
     with Postgres() as server:
-        worker = start(tmp_path / "program", server, "drop_database")
+        worker = start(tmp_path / "program", PostgresDatabase(server, "postgres"), "drop_database")
         worker.stop_after(["1"], by=None)
     ((record,),) = worker.records().values()
     found = whole(record)
@@ -211,12 +239,12 @@ LIBRARY = Library(
     "procrastinate",
     "databases",
     "PostgreSQL, coroutines and plain functions",
-    EXPECTED,
+    EXPECTED | {"early": EARLY["1"]},
     delayed=("9",),
     lacks=("trace",),
     missing=(
-        "When a job was put on its queue is not read: only one that was to run later has a queue time. A job has no "
-        "place for a trace."
+        "When a job was put on its queue is not read: only one that was to run later has a queue time. The clock that "
+        "says when is the database's. A job has no place for a trace."
     ),
     oldest="oldest",
 )
