@@ -73,7 +73,10 @@ def mentions(text: str, names: Sequence[str]) -> bool:
     if "=" not in text and ":" not in text:
         return False
     low = text.lower().replace("-", "_")
-    return any(name in low for name in names)
+    for name in names:  # noqa: SIM110 - half as long without a generator
+        if name in low:
+            return True
+    return False
 
 
 def masked(text: str) -> str:

@@ -32,6 +32,8 @@ STATIC = staticmethod
 C_FIELDS = frozenset({GETSET, MEMBER, getattr(sys.modules.get("_collections"), "_tuplegetter", GETSET)})
 
 SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+# What most classes hold, none of which has `__set__` or `__delete__`; nobody can give it to these classes.
+NO_DATA = SCALARS | {FUNCTION, STATIC, classmethod, list, tuple, dict, type}
 
 
 class Unavailable(Exception):  # noqa: N818 - the name the rules' reference uses
@@ -74,7 +76,7 @@ def attribute(obj: Any, name: str) -> Any:
         kind = type(found)
         if kind in C_FIELDS:
             return _c_field(kind, found, obj, name)
-        if has_slot(kind, "__set__") or has_slot(kind, "__delete__"):
+        if kind not in NO_DATA and (has_slot(kind, "__set__") or has_slot(kind, "__delete__")):
             raise Unavailable(f"{name!r} is a {_name(kind)}: reading it would run code (see `unsafe: true`)")
     is_class = issubclass(cls, type)
     own = static_lookup(obj, name) if is_class else _of_instance(obj, names, name)
@@ -84,6 +86,8 @@ def attribute(obj: Any, name: str) -> Any:
         return own
     if own is _ABSENT:
         raise Unavailable(f"a {_name(cls)} has no plain attribute {name!r}")
+    if type(own) in SCALARS:
+        return own
     return _function(own, name, of_class=is_class) if has_slot(type(own), "__get__") else own
 
 
