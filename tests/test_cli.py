@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -14,7 +15,9 @@ import pytest
 
 from autoinst.cli import main as cli
 from autoinst.cli import reading
+from autoinst.cli.jobs import print_table
 from autoinst.cli.options import COMMANDS
+from autoinst.cli.output import Output, display_width
 from autoinst.config import make_private
 from autoinst.record import Event, ExceptionInfo, Frame, Killed, Record
 from autoinst.spool.counted import Counted
@@ -144,6 +147,20 @@ def test_jobs_table(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "process 77 killed by SIGKILL in encode.video" in rows[2]
     column = head.index("ACTION")
     assert all(row[column:].startswith("shop.jobs.") for row in rows)
+
+
+def test_jobs_of_another_day_fit_a_terminal_too() -> None:
+    then = NOW - 48 * 3600 * SECOND
+    found = [replace(each, attempts=2, duration_ns=310_000_000, started_ns=then) for each in RECORDS]
+    for width in (80, 100, 120, 200):
+        out = Output(stream := io.StringIO())
+        out.width = width
+        print_table(out, found)
+        lines = stream.getvalue().splitlines()
+        assert max(map(display_width, lines)) <= width
+        head = lines[0].split()
+        assert {"STARTED", "STATUS", "ACTION", "TOOK", "ID", "ERROR"} <= set(head)
+        assert ("QUEUE" in head, "TRY" in head) == (width > 80, width > 120)
 
 
 def test_jobs_says_what_to_do_when_there_are_none(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ COLUMNS = (
     Column("AGO", right=True, spare=True),
     Column("STATUS"),
     Column("ACTION", flexible=True),
-    Column("QUEUE", flexible=True),
+    Column("QUEUE", flexible=True, spare=True),
     Column("WAITED", right=True, spare=True),
     Column("TOOK", right=True),
     Column("TRY", right=True, spare=True),

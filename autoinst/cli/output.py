@@ -116,7 +116,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column; where the terminal is narrow `spare` ones are left out, and `flexible` ones may be cut."""
+    """A table's column; where the terminal is narrow `spare` ones are left out, and `flexible` ones may be cut.
+
+    One that is both is left out only where it could not even be cut.
+    """
 
     title: str
     right: bool = False
@@ -126,12 +129,13 @@ class Column:
 
 def leave_out(kept: list[int], columns: Sequence[Column], widths: dict[int, int], available: int) -> None:
     """Take spare columns out of `kept`, the last first, until the rest can be made to fit `available` (in place)."""
-    spare = [index for index in kept if columns[index].spare]
-    while spare:
-        least = [min(widths[index], READABLE) if columns[index].flexible else widths[index] for index in kept]
-        if sum(least) + len(GAP) * (len(kept) - 1) <= available:
-            return
-        kept.remove(spare.pop())
+    for is_flexible, enough in ((False, READABLE), (True, LEAST)):
+        spare = [index for index in kept if columns[index].spare and columns[index].flexible is is_flexible]
+        while spare:
+            least = [min(widths[index], enough) if columns[index].flexible else widths[index] for index in kept]
+            if sum(least) + len(GAP) * (len(kept) - 1) <= available:
+                break
+            kept.remove(spare.pop())
 
 
 def shrink(widths: list[int], flexible: Sequence[bool], available: int, least: int = LEAST) -> None:
