@@ -48,10 +48,10 @@ class Agents:
         eventually(lambda: (found := self.leading()) is not None and found.pid == process.pid)
         return process
 
-    def launch(self, **variables: str) -> subprocess.Popen[str]:
-        """Start one in the foreground without waiting."""
+    def launch(self, line: list[str] | None = None, **variables: str) -> subprocess.Popen[str]:
+        """Start one in the foreground without waiting; `line` is the command if it is a special one."""
         process = subprocess.Popen(
-            command("--foreground"), env=environment(self.home, **variables), stderr=subprocess.PIPE, text=True
+            line or command("--foreground"), env=environment(self.home, **variables), stderr=subprocess.PIPE, text=True
         )
         self._started.append(process)
         return process

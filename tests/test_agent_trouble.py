@@ -6,17 +6,20 @@ import json
 import os
 import sqlite3
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from autoinst.agent import service
+from autoinst.agent import intake, service
+from autoinst.agent.drain import Drain, catch_up
 from autoinst.agent.journal import open_journal
 from autoinst.agent.service import Agent
 from autoinst.cli.diagnosis import diagnose
 from autoinst.config import Config
 from autoinst.leader import told as rounds
+from autoinst.spool.reader import Arena
 from autoinst.store.query import JobFilter
 from autoinst.store.retention import DAY_NS
 from autoinst.store.schema import VERSION
@@ -139,13 +142,23 @@ def test_many_living_arenas_that_all_have_news_are_read_with_few_descriptors(age
         os.close(tell)
 
 
-def test_a_reader_hears_also_of_an_arena_among_many_that_was_quiet(agents: Agents) -> None:
+# An agent that looks by itself only once: from then on it must be asked.
+ASLEEP = """
+import sys
+from autoinst.agent import service
+from autoinst.agent.journal import open_journal
+service.SHORTEST = service.LONGER = service.LONGEST = 3600.0
+sys.exit(service.Agent(sys.argv[1], open_journal(sys.argv[1], foreground=True), idle_seconds=None).run())
+"""
+
+
+def test_a_reader_wakes_an_agent_that_sleeps_also_for_an_arena_among_many(agents: Agents) -> None:
     builders = []
     for _ in range(40):
         builder = ArenaBuilder(boot_id=b"b" * 16, machine_id=b"m" * 16)  # another machine's, so that it stays
         builder.put(0)
         builders.append((builder.write(agents.home / "spool"), builder))
-    agents.start()
+    agents.launch([sys.executable, "-c", ASLEEP, str(agents.home)])
     eventually(lambda: rounds(str(agents.home)).ended > 0)
     assert count(agents.home) == 40
     path, builder = builders[0]
@@ -153,8 +166,45 @@ def test_a_reader_hears_also_of_an_arena_among_many_that_was_quiet(agents: Agent
         builder.put(slot)
         with open(path, "r+b") as file:
             file.write(builder.data)
-        done = told(agents, "jobs", "--json", "--limit", "0")
-        assert len(done.stdout.splitlines()) == 40 + slot, done.stderr
+        assert catch_up(str(agents.home), 60)
+        assert count(agents.home) == 40 + slot
+
+
+def test_of_too_many_arenas_those_longest_quiet_are_closed(agents: Agents, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "OPEN_LIMIT", 10)
+    opened: list[str] = []
+    real = Arena.open
+
+    def note(path: str, **how: bool) -> Arena:
+        opened.append(path)
+        return real(path, **how)
+
+    monkeypatch.setattr(Arena, "open", note)
+    builders = {}
+    for _ in range(16):
+        builder = ArenaBuilder(boot_id=b"b" * 16, machine_id=b"m" * 16)  # another machine's, so that it stays
+        builder.put(0)
+        builders[str(builder.write(agents.home / "spool"))] = builder
+
+    def looked(drain: Drain) -> set[str]:
+        """Return which arenas a look opens."""
+        opened.clear()
+        drain.run_dry()
+        return set(opened)
+
+    with Drain(str(agents.home)) as drain:
+        assert looked(drain) == set(builders)
+        quiet = looked(drain)
+        assert len(quiet) == 6
+        assert looked(drain) == quiet
+        # One of these has something new: it stays open, and in its place another one is closed.
+        news = min(quiet)
+        builders[news].put(1)
+        with open(news, "r+b") as file:
+            file.write(builders[news].data)
+        assert news in looked(drain)
+        assert len(looked(drain) | {news}) == 7
+        assert count(agents.home) == 17
 
 
 # -- the clock ---------------------------------------------------------------------------------------------------------

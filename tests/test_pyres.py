@@ -150,14 +150,17 @@ def test_jobs_that_are_put_off_wait_from_when_they_were_due(tmp_path: Path) -> N
         worker = Worker(tmp_path / "program", "older", {"shop.py": JOBS, "send.py": SEND}, variables)
         worker.call("python", "send.py", *LATER)
         command = worker.command(("pyres_scheduler", *place))
-        with subprocess.Popen(command, cwd=worker.program.folder, env=worker.environ) as scheduler:
+        scheduler = subprocess.Popen(command, cwd=worker.program.folder, env=worker.environ)
+        try:
             worker.start("pyres_worker", "mail", *place, "--interval", "1")
-            try:
-                runs = [name for name, records in LATER.items() for _ in records]
-                worker.wait_for(runs)
-                worker.wait_for_records(len(runs))
-            finally:
-                scheduler.terminate()
+            runs = [name for name, records in LATER.items() for _ in records]
+            worker.wait_for(runs)
+            worker.wait_for_records(len(runs))
+            scheduler.terminate()
+            scheduler.wait(60)
+        finally:
+            scheduler.kill()
+            scheduler.wait()
         worker.stop_after(runs)
         found = check_records(worker, LATER, key="args")
     first, second, third = found["flaky"]

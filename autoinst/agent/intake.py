@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import heapq
 import os
 import resource
 import time
@@ -94,6 +95,7 @@ class Intake:
         self._deaths = deaths
         # Of a process's descriptors half may be arenas'.
         self._open_limit = min(OPEN_LIMIT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._kept: set[str] | None = None  # the arenas that stay open, None for all
         self._skipped: set[str] = set()
         self._scanned = -1  # when the folder was changed last, at the last scan (ns since the epoch)
         self._tally: tuple[bytes, int] | None = None  # uid and checksum of what is stored of it
@@ -128,6 +130,16 @@ class Intake:
                 self._skipped.add(path)
             else:
                 self.sources[path] = Source(path, lively_until=time.monotonic() + LIVELY_SECONDS)
+        self._choose_kept()
+
+    def _choose_kept(self) -> None:
+        """Keep the arenas open in which something was new last, as many as may be; close the others."""
+        self._kept = None
+        if len(self.sources) > self._open_limit:
+            last = heapq.nlargest(self._open_limit, self.sources.values(), key=lambda source: source.lively_until)
+            self._kept = {source.path for source in last}
+            for path in self.sources.keys() - self._kept:
+                self.sources[path].close()
 
     def has_changed(self) -> bool:
         """Return whether arenas have come or gone since the last scan, but for one in its very clock tick."""
@@ -185,8 +197,8 @@ class Intake:
         return None
 
     def spare(self, source: Source) -> None:
-        """Close an arena that is read to its end, where there are too many to keep all open."""
-        if len(self.sources) > self._open_limit:
+        """Close an arena that is read to its end, unless it is one of those that stay open."""
+        if self._kept is not None and source.path not in self._kept:
             source.close()
 
     def take_tally(self) -> tally.Told | None:
