@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from autoinst.agent.drain import drain_once
 from autoinst.errors import SpoolError
 from autoinst.spool import layout
+from autoinst.spool.blocks import BLOCK
 from autoinst.spool.reader import Arena
-from autoinst.spool.tally import BLOCK
 from autoinst.store.query import JobFilter
 from autoinst.store.sqlite import Store
 from tests.arena_builder import ArenaBuilder, dead_pid

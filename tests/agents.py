@@ -48,7 +48,7 @@ class Agents:
         eventually(lambda: (found := self.leading()) is not None and found.pid == process.pid)
         return process
 
-    def launch(self, line: list[str] | None = None, **variables: str) -> subprocess.Popen[str]:
+    def launch(self, line: list[str] | None = None, /, **variables: str) -> subprocess.Popen[str]:
         """Start one in the foreground without waiting; `line` is the command if it is a special one."""
         process = subprocess.Popen(
             line or command("--foreground"), env=environment(self.home, **variables), stderr=subprocess.PIPE, text=True

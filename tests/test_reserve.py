@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from autoinst.agent.drain import Drain, drain_once
-from autoinst.spool import reserve, tally
+from autoinst.spool import blocks, reserve, tally
 from autoinst.spool.overflow import Overflow
 from autoinst.store.sqlite import Store
 
@@ -67,7 +67,7 @@ def counted(home: Path) -> int:
 def used(home: Path) -> int:
     data = (home / reserve.NAME).read_bytes()
     assert len(data) == reserve.SIZE
-    return sum(any(data[at : at + tally.BLOCK]) for at in range(0, len(data), tally.BLOCK))
+    return sum(any(data[at : at + blocks.BLOCK]) for at in range(0, len(data), blocks.BLOCK))
 
 
 def test_each_process_has_a_block_until_it_is_gone_and_stored(home):
@@ -104,7 +104,7 @@ def test_processes_that_come_at_once_have_different_blocks(home):
 
 def test_when_all_blocks_are_taken_there_is_none(home, monkeypatch):
     monkeypatch.setattr(reserve, "BLOCKS", 2)
-    monkeypatch.setattr(reserve, "SIZE", 2 * tally.BLOCK)
+    monkeypatch.setattr(reserve, "SIZE", 2 * blocks.BLOCK)
     os.truncate(home / reserve.NAME, reserve.SIZE)
     pids = [process(home, 1) for _ in range(2)]
     try:

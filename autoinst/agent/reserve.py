@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from autoinst.agent import tally
 from autoinst.spool import reserve
+from autoinst.spool.blocks import BLOCK
 from autoinst.spool.header import open_private
-from autoinst.spool.tally import BLOCK
 
 if TYPE_CHECKING:
     from autoinst.spool.counted import Counted

@@ -11,20 +11,11 @@ from typing import TYPE_CHECKING
 
 from autoinst.record import INT64_MAX
 from autoinst.spool import process
+from autoinst.spool.blocks import BLOCK, FIRST, MORE, OWNER
 from autoinst.spool.cells import histograms
 from autoinst.spool.counted import MAX_COUNT, Counted, counted
 from autoinst.spool.header import open_private
-from autoinst.spool.tally import (
-    BLOCK,
-    FIRST,
-    MAX_BYTES,
-    MORE,
-    NAME_ROOM,
-    OWNER,
-    SUMS,
-    SUMS_AT,
-    cell_offsets,
-)
+from autoinst.spool.tally import MAX_BYTES, NAME_ROOM, SUMS, SUMS_AT, cell_offsets
 
 if TYPE_CHECKING:
     from autoinst.spool.cells import Histogram

@@ -14,8 +14,7 @@ from types import ModuleType
 
 from autoinst import config as configuration
 from autoinst.config import signature
-from autoinst.hook import live
-from autoinst.hook.finder import is_own
+from autoinst.hook import is_own, live
 from autoinst.hook.main_program import names_of_main
 from autoinst.hook.registry import is_on_its_way
 from autoinst.hook.rewrite import wrap

@@ -10,6 +10,8 @@ import sys
 from _thread import get_ident
 from time import monotonic_ns
 
+from autoinst.hook import is_own
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -313,11 +315,6 @@ def _forked() -> None:
 def _forked_child() -> None:
     for finder in _finders():
         finder.forked(in_child=True)
-
-
-def is_own(name: str) -> bool:
-    """Return whether `name` is a module of autoinst itself."""
-    return name == "autoinst" or name.startswith("autoinst.")
 
 
 def _is_ours_on_its_way(name: str) -> bool:

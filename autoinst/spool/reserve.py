@@ -12,7 +12,7 @@ import os
 
 from autoinst.config import share_file
 from autoinst.spool.arena import move_high
-from autoinst.spool.tally import BLOCK, SAFE, Part, block
+from autoinst.spool.blocks import BLOCK, SAFE, Part, block
 
 NAME = "reserve"
 BLOCKS = 256

@@ -21,16 +21,13 @@ import os
 from stat import S_ISREG
 from struct import Struct
 
-from autoinst.spool import process
-from autoinst.spool.arena import abandon, file_of, map_part, move_high
+from autoinst.spool.arena import move_high
+from autoinst.spool.blocks import BLOCK, FIRST, MORE, OWNER, SAFE, Part, block
 from autoinst.spool.cells import SIZE, Cells
 
 TYPE_CHECKING = False
 
 NAME = "tally"
-BLOCK = 256
-OWNER = Struct("<8sIIQQ")  # 32 bytes
-FIRST, MORE = 1, 2  # kinds of blocks
 NAME_AT = OWNER.size + 1
 SUMS = Struct("<QQ")  # sum and maximum of the durations in ns
 SUMS_AT = (120, 136)
@@ -41,26 +38,6 @@ WIDE = 16  # blocks of a process that needs more cells than one block has
 MAX_BYTES = 32 * 1024 * 1024  # 131,072 processes
 TRIES = 3
 FULL = (errno.ENOSPC, errno.EDQUOT)
-PAGE = 4096
-SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-
-
-class Part:
-    """A mapped part of a file, in which this process has blocks at `at`."""
-
-    __slots__ = ("_fd", "_file", "_mapped_fd", "at", "mm")
-
-    def __init__(self, fd: int, size: int, offset: int = 0) -> None:
-        """Map `size` bytes of `fd` at `offset`. Locks on the file are given up by this. Raises OSError, ValueError."""
-        self._fd = fd
-        self._file = file_of(fd)
-        # Written by the mapping, never by the descriptor: the program may close that and use its number anew.
-        self.at = offset % PAGE
-        self.mm, self._mapped_fd = map_part(fd, self.at + size, offset - self.at)
-
-    def abandon(self) -> None:
-        """Leave the parent's part alone, in a forked child."""
-        abandon(self._file, self._fd, self._mapped_fd, self.mm)
 
 
 class Tally:
@@ -135,13 +112,6 @@ def cell_offsets(at: int, kind: int) -> range:
 
 def _kind(number: int) -> int:
     return MORE if number else FIRST
-
-
-def block(uid: bytes, kind: int = FIRST) -> bytes:
-    """Return an empty block of this process."""
-    pid = os.getpid()
-    owner = OWNER.pack(uid, pid, kind, process.start_time(pid), process.pid_namespace())
-    return owner.ljust(BLOCK, b"\0")
 
 
 def _append(folder: str, uid: bytes, blocks: int) -> Part:
