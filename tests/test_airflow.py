@@ -14,7 +14,7 @@ import pytest
 from tests.libraries import program_of
 from tests.servers import Server
 from tests.tested import Library
-from tests.workers import Worker, run, whole
+from tests.workers import BEHIND, Worker, run, whole
 
 if TYPE_CHECKING:
     import socket
@@ -75,6 +75,10 @@ def die():
     note("die")
     os.kill(os.getpid(), signal.SIGKILL)
 
+@task(executor="elsewhere")
+def far():
+    note("far")
+
 @task(trigger_rule="all_done")
 def last():
     note("last")
@@ -87,6 +91,7 @@ with DAG("shop", schedule="@once", start_date=LONG_AGO):
     skip()
     cut() >> never()
     die()
+    far()
     order = TriggerDagRunOperator(task_id="order", trigger_dag_id="child")
     [BashOperator(task_id="unknown", bash_command="echo {{ nothing.at_all }}"), order] >> last()
 
@@ -117,6 +122,32 @@ with DAG("inside", schedule=None):
     leave()
     wait()
     DateTimeSensorAsync(task_id="until", target_time="2026-01-01T00:00:00+00:00")
+"""
+# An executor of a machine whose clock is behind, to which the workload goes as JSON.
+ELSEWHERE = f"""
+import subprocess, sys
+from airflow.executors.base_executor import BaseExecutor
+
+COMMAND = [*{BEHIND}, sys.executable, "-m", "airflow.sdk.execution_time.execute_workload", "--json-string"]
+
+class Elsewhere(BaseExecutor):
+    def start(self):
+        self.processes = {{}}
+
+    def _process_workloads(self, workload_list):
+        for workload in workload_list:
+            self.running.add(workload.key)
+            self.processes[workload.key] = subprocess.Popen([*COMMAND, workload.model_dump_json()])
+            del self.queued_tasks[workload.key]
+
+    def sync(self):
+        for key in [key for key, process in self.processes.items() if process.poll() is not None]:
+            (self.fail if self.processes.pop(key).returncode else self.success)(key)
+
+    def end(self):
+        for process in self.processes.values():
+            process.wait()
+        self.sync()
 """
 DEADLINE = 250.0  # seconds that some dozen processes may take, each of which imports Airflow
 STANDARD = "airflow.providers.standard"
@@ -160,6 +191,7 @@ EXPECTED = {
     ],
     "shop/cut": [shop("cut", operator="@task.short_circuit")],
     "shop/die": [shop("die", None, status="killed", killed=True)],
+    "shop/far": [shop("far", clock_skew=True)],
     "shop/order": [
         shop(
             "order",
@@ -212,7 +244,7 @@ LIBRARY = Library(
     "airflow",
     "apache-airflow",
     "airflow",
-    "SQLite, the scheduler with its local executor, and `airflow dags test`",
+    "SQLite, the scheduler with its local executor and one of another machine, and `airflow dags test`",
     EXPECTED | IN_ONE_PROCESS,
     delayed=("shop/flaky",),
     missing=(
@@ -228,7 +260,7 @@ LIBRARY = Library(
 class ApiServer(Server):
     """The API server, which tasks tell what becomes of them."""
 
-    start_seconds = 100.0
+    start_seconds = 300.0
 
     def __init__(self, worker: Worker) -> None:
         super().__init__()
@@ -259,12 +291,14 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Worker:
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API_AUTH__JWT_SECRET": "text that is as long as a key for the hash of tokens is to be, or longer",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor,elsewhere:elsewhere.Elsewhere",
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "2",
         "PYTHONPATH": ".",
     }
-    worker = Worker(folder, "airflow", {"dags/shop.py": SHOP, "dags/inside.py": INSIDE}, variables)
+    files = {"dags/shop.py": SHOP, "dags/inside.py": INSIDE, "elsewhere.py": ELSEWHERE}
+    worker = Worker(folder, "airflow", files, variables)
     worker.deadline = DEADLINE
     worker.call("airflow", "db", "migrate")
     return worker
@@ -304,7 +338,7 @@ def test_every_run_of_a_schedulers_tasks(worker: Worker) -> None:
     worker.call("airflow", "dag-processor", "--num-runs", "1")
     with ApiServer(worker):
         worker.start("airflow", "scheduler", "--skip-serve-logs")
-        names = ["add", "fail", "flaky", "flaky", "each-5", "skip", "cut", "die", "last", "child"]
+        names = ["add", "fail", "flaky", "flaky", "each-5", "skip", "cut", "die", "far", "last", "child"]
         worker.stop_after(names)
     found = check(worker, {"shop", "child"}, EXPECTED)
     rows = kept(worker)
@@ -317,7 +351,8 @@ def test_every_run_of_a_schedulers_tasks(worker: Worker) -> None:
         row = rows[record["method"]][record["attempts"]]
         # It was handed to the executor after Airflow took it off its list, and the database's row is as it was.
         queued = datetime.fromisoformat(row["queued_dttm"]).replace(tzinfo=timezone.utc)
-        assert queued - timedelta(milliseconds=1) <= time_of(record["enqueued_at"]) <= time_of(record["started_at"])
+        started = time_of(record["started_at"]) + timedelta(minutes=5 if record.get("clock_skew") else 0)
+        assert queued - timedelta(milliseconds=1) <= time_of(record["enqueued_at"]) <= started
         carrier = json.loads(row["context_carrier"])
         assert carrier["__var"].keys() == {"traceparent"}
     first, second = found["shop/flaky"]
