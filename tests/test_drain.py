@@ -872,6 +872,7 @@ def test_killed_workers_and_drains_lose_nothing(home, size):
     assert result.agents_killed == size
     # How many jobs a worker ends before it is killed is the machine's to say, which may be busy with other things.
     assert result.completed > 0
+    assert size < 100 or result.in_flight > size
 
 
 def test_the_lock_is_not_left_to_a_child(home):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import marshal
 import sys
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -100,3 +100,32 @@ def test_no_exception_is_being_handled_while_an_arena_is_made(tmp_path: Path, cl
 
     claim(Spool(str(tmp_path / "spool"), describe))
     assert handled == [None]
+
+
+class Kind:
+    def names(self, thread: str) -> Any:
+        return (*HEAD[:6], thread)
+
+
+@pytest.mark.parametrize("how", ["start", "begin", "amend"])
+def test_a_job_in_progress_has_its_names_also_where_the_table_of_names_is_full(spool: Spool, how: str) -> None:
+    assert spool.open()
+    arena = spool.arenas[0]
+    for size in (400, 40, 4, 1):
+        number = 0
+        while arena.intern(f"{number:0{size}}", 0):
+            number += 1
+    for _ in range(2):  # the second one finds nothing kept of the first
+        job = SimpleNamespace(slot=None)
+        if how == "start":
+            spool.start(job, 1, 1, Kind(), "MainThread")
+        else:
+            job.slot = spool.begin(1, 1, 0.0, HEAD, b"")
+        if how == "amend":
+            job.slot = spool.amend(job.slot, 1, 1, 0.0, HEAD, marshal.dumps({"job_id": "7"}, 2))
+        (flight,) = Arena(bytes(arena.mm), "x.arena").running()
+        record = flight.record
+        assert (record.action, record.namespace, record.name) == ("shop.Mail#perform", HEAD[3], HEAD[4])
+        assert record.queue == "mail"
+        assert record.job_id == ("7" if how == "amend" else None)
+        spool.discard(job.slot)

@@ -1,4 +1,4 @@
-"""Makes a record's tail fit where there is little room, least important parts first."""
+"""What becomes of a record's tail where there is little room: its least important parts go, and it takes in names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from autoinst.spool.writer import Names
+
 ORDER = ("events", "kwargs", "args", "params", "env", "tags", "exc")
 FRAMES_KEPT = (20, 5, 1, 0)
+MAX_NAME = 1_000  # characters
 MESSAGE_KEPT = 40  # characters at the least, 10 more for each frame kept
 
 
@@ -34,3 +37,12 @@ def shorten(tail: bytes, room: int) -> bytes:
         if len(data) <= room:
             return data
     return b""
+
+
+def spelled_out(tail: bytes, names: Names) -> bytes:
+    """Return a marshalled tail with `names` in it as text: the arena's intern table is full."""
+    content: dict[str, Any] = marshal.loads(tail) if tail else {}
+    action, queue, _, namespace, name, rule, _ = names
+    texts = (("action", action), ("queue", queue), ("name", name), ("namespace", namespace), ("rule", rule))
+    content.update((key, text[:MAX_NAME]) for key, text in texts if text)
+    return marshal.dumps(content, 2)

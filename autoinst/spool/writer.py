@@ -13,7 +13,7 @@ from struct import Struct
 
 from autoinst.config import SPOOL_MAX
 from autoinst.spool import layout
-from autoinst.spool.shorten import shorten
+from autoinst.spool.shorten import shorten, spelled_out
 from autoinst.spool.slots import NEAR, OFFSET_BITS, OFFSET_MASK, STATE, Slots
 
 TYPE_CHECKING = False
@@ -96,7 +96,14 @@ class Spool(Slots):
         arena = self.arenas[handle >> OFFSET_BITS]
         mm = arena.mm
         offset = handle & OFFSET_MASK
-        packed = arena.heads.get((kind, thread)) or self._pack_head(arena, (kind, thread), kind.names(thread))
+        packed = arena.heads.get((kind, thread))
+        if packed is None:
+            packed, tail = self._pack_head(arena, (kind, thread), kind.names(thread), b"")
+            if tail:
+                self._write_start(mm, offset, _pack_times(seq, start_ns, 0, NAN) + packed, tail, NO_EVENT)
+                run.slot = handle, mm, offset, packed
+                mm[offset + STATE] = RUNNING
+                return
         # Field by field, which nobody reads before the slot is RUNNING.
         _start_into(mm, offset, seq, start_ns, 0, NAN, packed, NOTHING_YET)
         run.slot = handle, mm, offset, packed
@@ -126,7 +133,9 @@ class Spool(Slots):
         arena = self.arenas[handle >> OFFSET_BITS]
         mm = arena.mm
         offset = handle & OFFSET_MASK
-        packed = arena.heads.get(names) or self._pack_head(arena, names, names)
+        packed = arena.heads.get(names)
+        if packed is None:
+            packed, tail = self._pack_head(arena, names, names, tail)
         if tail:
             self._write_start(mm, offset, _pack_times(seq, start_ns, 0, queue_time) + packed, tail, NO_EVENT)
         else:
@@ -138,7 +147,9 @@ class Spool(Slots):
         """Write what is known of a job in progress into its slot, so that a kill from now on can report it."""
         handle, mm, offset, _ = slot
         arena = self.arenas[handle >> OFFSET_BITS]
-        packed = arena.heads.get(names) or self._pack_head(arena, names, names)
+        packed = arena.heads.get(names)
+        if packed is None:
+            packed, tail = self._pack_head(arena, names, names, tail)
         self._write_start(mm, offset, _pack_times(seq, start_ns, 0, queue_time) + packed, tail, b"")
         return handle, mm, offset, packed
 
@@ -150,8 +161,11 @@ class Spool(Slots):
         data = body + _crc32(tail, _crc32(body)).to_bytes(4, "little") + event
         mm[offset : offset + len(data)] = data
 
-    def _pack_head(self, arena: Arena, key: object, names: Names) -> bytes:
-        """Intern the texts of `names` in `arena` and keep the 16 bytes that name them in a slot under `key`."""
+    def _pack_head(self, arena: Arena, key: object, names: Names, tail: bytes) -> tuple[bytes, bytes]:
+        """Intern the texts of `names` in `arena` and keep the 16 bytes that name them in a slot under `key`.
+
+        Return them and `tail`; where a text finds no room the names are spelled out in that, and nothing is kept.
+        """
         action, queue, attempts, namespace, name, rule, thread = names
         intern = arena.intern
         packed = _pack_names(
@@ -166,10 +180,14 @@ class Spool(Slots):
         )
         if arena.crowded:
             self.crowded = True
+            numbers = _unpack_names(packed)
+            wanted = (action, queue, namespace, name, rule)
+            if any(text and not numbers[at] for text, at in zip(wanted, (0, 1, 3, 4, 5), strict=True)):
+                return packed, spelled_out(tail, names)
         if len(arena.heads) >= MAX_HEADS:
             arena.heads.clear()
         arena.heads[key] = packed
-        return packed
+        return packed, tail
 
     def finish(
         self,

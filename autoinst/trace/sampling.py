@@ -6,7 +6,7 @@ Its slot keeps the fixed fields, so that every total stays exact. Loaded with th
 from __future__ import annotations
 
 from autoinst.spool import layout
-from autoinst.trace.tail import spelled_out
+from autoinst.spool.shorten import spelled_out
 from autoinst.trace.transaction import Transaction
 
 TYPE_CHECKING = False
@@ -66,6 +66,6 @@ class SampledTransaction(Transaction):
             self.set_detail("adjusted_count", 1 / share)
             super()._store(spool, duration, status)
         else:
-            tail = spelled_out(self, b"") if spool.crowded else b""
+            tail = spelled_out(b"", self._names()) if spool.crowded else b""
             flags = self.flags | layout.FLAG_LEFT_OUT
             spool.finish(slot, self._seq, self.started_ns, duration, self.queue_time, status, flags, tail)

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from autoinst.trace.run import Run
     from autoinst.trace.transaction import Transaction
 
-MAX_NAME = 1_000
-
 
 def tail_of(transaction: Transaction, *, final: bool) -> bytes:
     """Return the tail of `transaction`, empty if there is nothing in it; events and exception only when `final`."""
@@ -50,18 +48,3 @@ def tail_of_events(run: Run) -> bytes:
     if run.dropped_events:
         return marshal.dumps({"events": run.events, "dropped": run.dropped_events}, 2)
     return marshal.dumps({"events": run.events}, 2)
-
-
-def spelled_out(transaction: Transaction, tail: bytes) -> bytes:
-    """Return `tail` with the names in it as text: the arena's intern table is full."""
-    content: dict[str, Any] = marshal.loads(tail) if tail else {}
-    for key, text in (
-        ("action", transaction.action),
-        ("queue", transaction.queue),
-        ("name", transaction.name),
-        ("namespace", transaction.namespace),
-        ("rule", transaction.rule),
-    ):
-        if text:
-            content[key] = text[:MAX_NAME]
-    return marshal.dumps(content, 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from autoinst.spool import layout
+from autoinst.spool.shorten import spelled_out
 from autoinst.trace import faults
 from autoinst.trace import recorder as recorders
 from autoinst.trace.context import Node, current, leave, set_current
@@ -16,7 +17,7 @@ from autoinst.trace.faults import fail_open, nothing
 from autoinst.trace.null import NULL, is_ignored_exception, null
 from autoinst.trace.payload import MAX_JOB_ID, adopt_pending
 from autoinst.trace.run import thread_name
-from autoinst.trace.tail import spelled_out, tail_of
+from autoinst.trace.tail import tail_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -327,17 +328,11 @@ class Transaction(Node):
         """Bring the slot up to date, for the case that the process dies before the job ends."""
         if self.closed or self.slot is None or self.foreign():
             return
-        names: Names = (
-            self.action,
-            self.queue,
-            self.attempts,
-            self.namespace,
-            self.name,
-            self.rule,
-            self._thread,
-        )
         tail = tail_of(self, final=False)
-        self.slot = self.spool.amend(self.slot, self._seq, self.started_ns, self.queue_time, names, tail)
+        self.slot = self.spool.amend(self.slot, self._seq, self.started_ns, self.queue_time, self._names(), tail)
+
+    def _names(self) -> Names:
+        return self.action, self.queue, self.attempts, self.namespace, self.name, self.rule, self._thread
 
     def finish(self, status: int) -> None:
         """Store the record with `status` (UNSET: ok, or what the exception says) and leave the context."""
@@ -390,7 +385,7 @@ class Transaction(Node):
         bare = exception is None and not (self.events or self.details or self.tags or self.enqueued_ns or self.trace_id)
         tail = b"" if bare else tail_of(self, final=True)
         if spool.crowded:
-            tail = spelled_out(self, tail)
+            tail = spelled_out(tail, self._names())
         spool.finish(slot, self._seq, self.started_ns, duration, self.queue_time, status, self.flags, tail)
 
     def _status(self, exception: BaseException) -> int:
