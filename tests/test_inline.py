@@ -167,6 +167,67 @@ def test_no_line_more_is_traced(name: str, arguments: tuple[Any, ...]) -> None:
     assert recorders[name].log[0] == ("enter", ())
 
 
+ENDINGS = """
+    import contextlib
+    def fail(x):
+        raise x
+    def caught(x):
+        try:
+            fail(x)
+        except KeyError:
+            y = 1
+        except ValueError:
+            y = 2
+    def nested(x):
+        if x:
+            try:
+                try:
+                    fail(x)
+                except KeyError:
+                    y = 1
+            except ValueError as error:
+                y = str(error)
+            finally:
+                z = 1
+    def suppressed(x):
+        with contextlib.suppress(KeyError):
+            fail(x)
+    def looped(x):
+        for each in (ValueError(), x):
+            try:
+                fail(each)
+            except KeyError:
+                y = 1
+            except ValueError:
+                y = 2
+    async def awaited(x):
+        try:
+            fail(x)
+        except KeyError:
+            y = 1
+    def yielding(x):
+        yield 1
+        try:
+            fail(x)
+        except KeyError:
+            y = 1
+"""
+
+
+@pytest.mark.parametrize("exception", [KeyError, ValueError])
+@pytest.mark.parametrize("name", ["caught", "nested", "suppressed", "looped", "awaited", "yielding"])
+def test_a_call_ends_on_a_line(name: str, exception: type[Exception]) -> None:
+    """A debugger compares a frame's line as it returns: pdb's `until` fails in the program where that is None."""
+    plain, probed, recorders, refused = inlined(ENDINGS)
+    assert refused == {}
+    expected = lines_of(plain[name], exception())
+    found = lines_of(probed[name], exception())
+    assert None not in [line for _, _, line in found]
+    assert [each for each in found if each[1] == "return"] == [each for each in expected if each[1] == "return"]
+    assert set(found) == set(expected)
+    assert recorders[name].log[0] == ("enter", ())
+
+
 PARAMETERS = """
     class Base:
         def __init__(self): self.x = 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _ast
 
+from autoinst.hook import lines
 from autoinst.hook.calls import CALLS
 from autoinst.hook.inline import NotInlined, same_code
 from autoinst.hook.inline_calls import find_calls
@@ -50,7 +51,7 @@ def inline(
             new = compile(tree, code.co_filename, "exec", 0, True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError) as error:
             raise NotInlined(f"it does not compile with probes: {error}") from None
-    return new, editor.refused
+    return lines.mend(new, wanted.keys() - editor.refused.keys()), editor.refused
 
 
 class _Editor:

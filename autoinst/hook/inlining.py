@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAGIC = b"autoinst inline 1\n"
 SMALL = 8_000  # bytes of source, about 250 lines
 LAMBDA = "<lambda>"
-MAKERS = ("inline_source.py", "inline_calls.py", "tree.py")
+MAKERS = ("inline_source.py", "inline_calls.py", "lines.py", "tree.py")
 
 
 class Target:
