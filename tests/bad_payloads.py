@@ -85,6 +85,7 @@ class Case:
     )
     unavailable: str | None = None  # what `doctor` says among the values that could not be read
     rules: str | None = None  # the heading in docs/libraries.md that has them
+    pack: str | None = None  # one that is on only where it is named, whose records have no arguments
 
 
 CELERY = Case(
