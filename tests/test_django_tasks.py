@@ -93,6 +93,11 @@ def inner():
 @mail
 def outer(context):
     note(context)
+    for refused in (inner.call, lambda: inner.enqueue(object())):
+        try:
+            refused()
+        except (TypeError, ValueError) as error:  # which it expects
+            print(type(error))
     inner.using(backend="now").enqueue()
     async_to_sync(inner.using(queue_name="default").aenqueue)()
 
@@ -127,6 +132,7 @@ ENVIRONMENTS = {
     "oldest-young": "django.tasks.backends.immediate.ImmediateBackend",
 }
 BAD = ("ValueError", "bad", [("KeyError", "'key'")], "fail")
+ENQUEUE = {"name": "enqueue.django-tasks", "title": "shop_tasks.inner", "body": None, "parent": None}
 UNKEPT = "TypeError"  # its message and place are those of what keeps the result
 
 
@@ -140,14 +146,15 @@ def expected(task: str, job_id: str, **fields: Any) -> dict[str, Any]:
         "leave": {"status": "error", "exception": ("SystemExit", "3", [], "leave")},
         "outer": {
             "events": [
-                {"name": "enqueue.django-tasks", "title": "shop_tasks.inner", "body": None, "parent": None},
+                ENQUEUE,
+                ENQUEUE,
                 {
                     "name": "perform_job.django-tasks",
                     "title": "django_tasks.backends.immediate.ImmediateBackend#_execute_task",
                     "body": None,
-                    "parent": 0,
+                    "parent": 1,
                 },
-                {"name": "enqueue.django-tasks", "title": "shop_tasks.inner", "body": None, "parent": None},
+                ENQUEUE,
             ]
         },
         "later": {"args": [5]},
