@@ -200,7 +200,8 @@ class Postgres(Server):
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
             user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         setup = [f"{Path(program).resolve().parent}/initdb", "-D", f"{folder}/data", "-U", "test", "-A", "trust", "-N"]
-        subprocess.run(setup, cwd="/", check=True, stdout=subprocess.DEVNULL, **user)
+        # Else the locale of whoever runs the tests says what text is.
+        subprocess.run([*setup, "-E", "UTF8", "--no-locale"], cwd="/", check=True, stdout=subprocess.DEVNULL, **user)
         options = ["-h", "127.0.0.1", "-p", str(self.port), "-k", "", "-F"]
         self.spawn(program, "-D", f"{folder}/data", *options, **user)
 
