@@ -297,6 +297,7 @@ LIBRARY = Library(
     ran=("clock skew",),
     missing=(
         "The queue is that of the work pool, where there is one. A flow's tasks are events of it. Deferred "
-        "tasks have no place for a trace."
+        "tasks have no place for a trace. Prefect tells them by a hash of their function's code, which a rule of your "
+        "own on the function changes: leave them to the pack, or have the rule wherever they are sent and run."
     ),
 )
