@@ -68,10 +68,7 @@ class Arena:
         self._next = 0
         self._names: list[str | None] = [None]
         self._names_at = self.header.intern_offset + layout.INTERN_COUNT.size
-        info = self.description()
-        self._service, self._environment, self._revision, self._host = (
-            _text(info.get(key)) for key in ("service", "environment", "revision", "host")
-        )
+        self._origin: tuple[str | None, ...] = ()  # read with the first record: most arenas that are opened have none
 
     @classmethod
     def open(cls, path: str, *, owner: int | None = None, writable: bool = False) -> Arena:
@@ -274,10 +271,10 @@ class Arena:
         if flags:
             record.clock_skew = bool(flags & layout.FLAG_CLOCK_SKEW)
             record.truncated = bool(flags & layout.FLAG_TRUNCATED)
-        record.service = self._service
-        record.environment = self._environment
-        record.revision = self._revision
-        record.host = self._host
+        if not self._origin:
+            info = self.description()
+            self._origin = tuple(_text(info.get(key)) for key in ("service", "environment", "revision", "host"))
+        record.service, record.environment, record.revision, record.host = self._origin
         record.pid = self.header.pid
         return record
 
