@@ -29,7 +29,7 @@ VOLATILE = {
     r"(?<=Q Cluster )\S+|(?<=guarding cluster )\S+": "NAME",  # words by chance
     r"(?<= at )\d+$": "NUMBER",
     r"0x[0-9a-f]+": "ADDRESS",
-    r"\b(\d+:\d\d:)*\d+\.\d+(e-\d\d)?[sM]\b|\b\d+ms\b": "AMOUNT",
+    r"\b(\d+:\d\d:)*\d+\.\d+(e-\d\d)? ?[sM]\b|\b\d+ms\b": "AMOUNT",
     r"(?<!line )\b\d{3,}(\.\d+)?\b": "NUMBER",
     r"\d+ ongoing to cancel": "AMOUNT",
     # A call stack that is logged shows the probe of a thread's start; pyres is told to end while a child of it ends.
