@@ -266,6 +266,7 @@ class Consumer(Side):
         files = {"mangle.py": MANGLE, "send.py": bad_messages.SEND, "left.py": bad_messages.LEFT}
         files |= {"tried.py": bad_messages.TRIED, "consumer.py": consumer}
         variables = {"BROKER": f"{rabbit.url[:-1]}%2F", "QUEUE": self.queue, "AUTOINST_PACKS": f"default,{library}"}
+        variables["LEFT"] = str(len(bad_messages.UNREAD)) if library == "kombu" else "0"
         super().__init__(folder, "queues", files, variables, instrumented=instrumented)
         self.labels: list[str] = []
 
