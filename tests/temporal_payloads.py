@@ -39,6 +39,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.worker import Worker
 from mangle import Text, Touchy, wrong
 from notes import note
@@ -121,7 +122,10 @@ class All:
 clients = []
 
 async def main():
-    client = await Client.connect(os.environ["ADDRESS"], namespace=os.environ["NAMESPACE"], data_converter=CONVERTER)
+    errors = TelemetryFilter(core_level="ERROR", other_level="ERROR")  # it warns of what is slow
+    runtime = Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=errors)))
+    options = {"namespace": os.environ["NAMESPACE"], "data_converter": CONVERTER, "runtime": runtime}
+    client = await Client.connect(os.environ["ADDRESS"], **options)
     clients.append(client)
     slow = timedelta(minutes=2)  # machines are given time
     options = {"identity": "worker", "debug_mode": True, "sticky_queue_schedule_to_start_timeout": slow}
