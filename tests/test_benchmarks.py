@@ -77,6 +77,23 @@ def test_autoinst_is_compared_with_a_bare_wrapper(tmp_path: Path) -> None:
     assert "| **autoinst**" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("records", "wrong"),
+    [
+        ([("a", "ok"), ("b", "killed")], []),
+        ([("a", "ok")], ["b began and is not stored"]),
+        ([("b", "killed")], ["a began and is not stored"]),
+        ([("b", "killed"), (None, "killed")], []),  # killed while its end was written
+        ([("a", "ok"), (None, "killed")], ["b began and is not stored"]),
+        ([("a", "ok"), ("a", "killed"), ("b", "killed")], ["a is stored 2 times"]),
+        ([("a", "ok"), ("b", "ok")], ["b is stored as ok and did not end"]),
+        ([("a", "error"), ("b", "killed")], ["a is error"]),
+    ],
+)
+def test_the_soak_tells_what_is_wrong(records: list[tuple[str | None, str]], wrong: list[str]) -> None:
+    assert soak.judged({"a", "b"}, {"a"}, records, kills=1) == wrong
+
+
 @pytest.mark.service
 @pytest.mark.timeout(900)
 def test_half_a_minute_of_kills_edits_and_restarts_loses_no_job(tmp_path: Path) -> None:
