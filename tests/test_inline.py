@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from autoinst.hook import parsed
 from autoinst.hook.inline import NotInlined, Wanted, fill, parts
 from autoinst.hook.inline_source import inline
 from autoinst.hook.rewrite import functions
@@ -659,3 +660,17 @@ def test_a_module_in_a_zip_file_is_inlined(program: Program) -> None:
     path = os.pathsep.join((str(BOOT), str(program.folder / "jobs.zip")))
     run(program, PYTHONPATH=path)
     assert found_by(program)["4"] == ("inline", "jobs:job")
+
+
+def test_a_parser_that_other_threads_confuse_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [SystemError("AST constructor recursion depth mismatch")] * 3
+
+    def confused(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return compile(*arguments)
+
+    monkeypatch.setattr(parsed, "compile", confused, raising=False)
+    source = b"def f():\n    return 1\n"
+    code, refused = inline(compile(source, "x.py", "exec", 0, True), source, {})
+    assert (code.co_filename, refused, failures) == ("x.py", {}, [])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import CodeType
 
+from autoinst.hook.parsed import parse
 from autoinst.hook.rewrite import CO_OPTIMIZED, functions
-from autoinst.hook.trampoline import ONLY_AST
 from autoinst.hook.warned import NoWarnings
 from autoinst.rules.match import ACCESSORS, PROPERTIES
 
@@ -78,7 +78,7 @@ def _decorators_at(source: list[bytes], line: int) -> list[str]:
             break
         text.append(each.removeprefix(indent).decode())
     with NoWarnings():
-        tree: Any = compile("\n".join((*text, "def f(): pass", "")), "<decorators>", "exec", ONLY_AST, True)
+        tree: Any = parse("\n".join((*text, "def f(): pass", "")), "<decorators>")
     if len(tree.body) != 1:
         raise ValueError(line)
     return [name for name in map(_dotted, tree.body[0].decorator_list) if name]
@@ -104,7 +104,7 @@ def decorators_of(file: str) -> dict[str, list[str]]:
     """
     try:
         with open(file, "rb") as source, NoWarnings():
-            tree = compile(source.read(MAX_SOURCE), file, "exec", ONLY_AST, True)
+            tree = parse(source.read(MAX_SOURCE), file)
     except (OSError, SyntaxError, ValueError):
         return {}
     found: dict[str, list[str]] = {}

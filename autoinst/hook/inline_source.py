@@ -11,7 +11,8 @@ from autoinst.hook import lines
 from autoinst.hook.calls import CALLS
 from autoinst.hook.inline import NotInlined, same_code
 from autoinst.hook.inline_calls import find_calls
-from autoinst.hook.trampoline import ONLY_AST, Parameters, kind_of
+from autoinst.hook.parsed import parse
+from autoinst.hook.trampoline import Parameters, kind_of
 from autoinst.hook.tree import NOWHERE, SCOPES, SIMPLE, bodies_of, call, constant, contains, fields_of, move, values_of
 from autoinst.hook.warned import NoWarnings
 
@@ -39,7 +40,7 @@ def inline(
         raise NotInlined("the source is too long")
     with NoWarnings():
         try:
-            tree: Any = compile(source, code.co_filename, "exec", ONLY_AST, True)
+            tree: Any = parse(source, code.co_filename)
             same = same_code(compile(tree, code.co_filename, "exec", 0, True), code)
         except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
             same = False

@@ -11,6 +11,7 @@ import sys
 from types import CellType, CodeType, MethodType
 
 from autoinst.hook.constants import Calls, inert_helpers, method
+from autoinst.hook.parsed import parse
 from autoinst.trace.exceptions import PROBE_VARIABLE, traceback_of
 
 TYPE_CHECKING = False
@@ -28,7 +29,6 @@ CO_VARARGS, CO_VARKEYWORDS, CO_NOFREE = 0x4, 0x8, 0x40
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
 CO_ITERABLE_COROUTINE = 0x100
 CO_HAS_DOCSTRING = 0x4000000  # since 3.14
-ONLY_AST = 0x400  # ast.PyCF_ONLY_AST, without the 6 ms of importing ast
 DOCSTRING, INNER = "@autoinst.docstring", "__autoinst_o"
 HELPER = "@autoinst.helper."
 PROBE_METHODS = ("enter", "exit", "error", "suspend", "resume", "first")
@@ -387,7 +387,7 @@ def _compile(
     lines.extend(body.strip("\n").splitlines())
     if free:  # an enclosing function whose locals they are
         lines = [f"def outer({', '.join(free)}):", *(f" {line}" for line in lines)]
-    tree = compile("\n".join(lines), "<autoinst>", "exec", ONLY_AST, True)
+    tree = parse("\n".join(lines), "<autoinst>")
     _one_line(tree)
     code = compile(tree, "<autoinst>", "exec", 0, True, optimize=0)
     for _ in range(2 if free else 1):

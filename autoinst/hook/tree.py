@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _ast
 
-from autoinst.hook.trampoline import ONLY_AST
+from autoinst.hook.parsed import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def bodies_of(statement: Any) -> list[list[Any]]:
 def values_of(parameters: Parameters | Locals, names: tuple[str, ...]) -> Any:
     """Return the expression that gives the arguments `names` as a tuple."""
     text = f"({''.join(f'{parameters.value_of(name)}, ' for name in names)})"
-    tree: Any = compile(text, "<autoinst>", "eval", ONLY_AST, True)
+    tree: Any = parse(text, "<autoinst>", "eval")
     return tree.body
 
 
