@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-NUMBERS = frozenset({int, float, bool})
+NUMBERS = frozenset(map(id, (int, float, bool)))
 CONTAINERS = (dict, list, tuple, str, bytes)
 MAX_TEXT = 1 << 20
 MAX_BITS = 1_024
@@ -62,12 +62,12 @@ TEXT_METHODS = frozenset(
         "upper",
     }
 )
-METHODS: dict[type, frozenset[str]] = {
-    str: TEXT_METHODS | {"encode"},
-    bytes: (TEXT_METHODS - {"casefold", "isidentifier"}) | {"decode", "hex"},
-    dict: frozenset({"get"}),
-    int: frozenset(),
-    float: frozenset({"is_integer"}),
+METHODS: dict[int, frozenset[str]] = {  # by the id of the class
+    id(str): TEXT_METHODS | {"encode"},
+    id(bytes): (TEXT_METHODS - {"casefold", "isidentifier"}) | {"decode", "hex"},
+    id(dict): frozenset({"get"}),
+    id(int): frozenset(),
+    id(float): frozenset({"is_integer"}),
 }
 TIME_METHODS = {"datetime": ("isoformat", "timestamp"), "date": ("isoformat",), "timedelta": ("total_seconds",)}
 ALL_METHODS = frozenset().union(*METHODS.values(), *TIME_METHODS.values())
@@ -78,16 +78,16 @@ ERRORS = frozenset({"strict", "ignore", "replace", "backslashreplace"})
 def call(obj: Any, name: str, *args: Any) -> Any:
     """Return `obj.name(*args)` for a listed method of a value of exactly a built-in type."""
     cls = type(obj)
-    allowed: Any = METHODS.get(cls)
+    allowed: Any = METHODS.get(id(cls))
     if allowed is None:
         if issubclass(cls, dict) and name == "get":
-            cls, allowed = dict, METHODS[dict]
+            cls, allowed = dict, METHODS[id(dict)]
         else:
             allowed = _time_methods(cls)
     if allowed is None or name not in allowed:
         raise Unavailable(f"{name}() of a {name_of(obj)} may not be called")
     for arg in args:
-        if type(arg) not in SCALARS and not (cls is dict and arg is not args[0]):
+        if id(type(arg)) not in SCALARS and not (cls is dict and arg is not args[0]):
             raise Unavailable(f"{name}() takes plain values only, not a {name_of(arg)}")
     if cls is str or cls is bytes:
         _check_text(obj, name, args)
@@ -125,7 +125,7 @@ def _check_text(obj: Any, name: str, args: tuple[Any, ...]) -> None:
 
 def arithmetic(symbol: str, left: Any, right: Any) -> Any:
     """Return `left symbol right` for numbers; texts may be added, times and timedeltas added and subtracted."""
-    if type(left) in NUMBERS and type(right) in NUMBERS:
+    if id(type(left)) in NUMBERS and id(type(right)) in NUMBERS:
         if any(type(side) is int and side.bit_length() > MAX_BITS for side in (left, right)):
             raise Unavailable("a number that long is not computed with")
         try:
@@ -165,7 +165,7 @@ def _is_time(value: Any) -> bool:
 
 def sign(symbol: str, value: Any) -> Any:
     """Return `-value` or `+value` of a number."""
-    if type(value) not in NUMBERS:
+    if id(type(value)) not in NUMBERS:
         raise Unavailable(f"no {symbol} of a {name_of(value)}")
     return -value if symbol == "-" else +value
 
@@ -199,14 +199,14 @@ def identical(wanted: bool, left: Any, right: Any) -> bool:
 
 def _is_known(value: Any) -> bool:
     if type(value) is tuple:
-        return len(value) <= MAX_SCAN and all(type(part) in SCALARS for part in value)
-    return type(value) in SCALARS or _is_time(value)
+        return len(value) <= MAX_SCAN and all(id(type(part)) in SCALARS for part in value)
+    return id(type(value)) in SCALARS or _is_time(value)
 
 
 def _contains(value: Any, container: Any) -> bool:
     value, container = plain(value), plain(container)
     cls = type(container)
-    if type(value) not in SCALARS:
+    if id(type(value)) not in SCALARS:
         raise Unavailable(f"looking for a {name_of(value)} would run code")
     if cls is str or cls is bytes:
         if type(value) is not cls:
@@ -217,7 +217,7 @@ def _contains(value: Any, container: Any) -> bool:
     if cls is list or cls is tuple:
         if len(container) > MAX_SCAN:
             raise Unavailable("a list that long is not searched")
-        return any(type(part) in SCALARS and part == value for part in map(plain, container))
+        return any(id(type(part)) in SCALARS and part == value for part in map(plain, container))
     raise Unavailable(f"looking into a {name_of(container)} would run code")
 
 
@@ -231,12 +231,12 @@ def length(value: Any) -> int:
 
 def extreme(which: str, *values: Any) -> Any:
     """Return the greatest ('max') or least ('min') of numbers or of times, leaving out None; None if all are."""
-    if len(values) == 1 and type(values[0]) in (list, tuple):
+    if len(values) == 1 and (type(values[0]) is list or type(values[0]) is tuple):
         values = tuple(values[0][: MAX_SCAN + 1])
     found = [value for value in values if value is not None]
     if not found:
         return None
-    if len(found) > MAX_SCAN or not (all(type(v) in NUMBERS for v in found) or all(_is_time(v) for v in found)):
+    if len(found) > MAX_SCAN or not (all(id(type(v)) in NUMBERS for v in found) or all(_is_time(v) for v in found)):
         raise Unavailable(f"{which}() takes numbers, or times")
     try:
         return max(found) if which == "max" else min(found)
@@ -254,7 +254,7 @@ def text(value: Any) -> str:
         return bytes.decode(found[:MAX_TEXT], "utf-8", "replace")
     if cls is int and found.bit_length() > MAX_BITS:
         raise Unavailable("a number that long is not written out")
-    if cls in SCALARS:
+    if id(cls) in SCALARS:
         return str(found)
     if _is_time(found):
         try:
@@ -280,7 +280,7 @@ def number(kind: str, value: Any) -> Any:
     """Return `int(value)` or `float(value)` of a number or a short text."""
     value = plain(value)
     cls = type(value)
-    if cls not in NUMBERS and (cls not in (str, bytes) or len(value) > MAX_DIGITS):
+    if id(cls) not in NUMBERS and ((cls is not str and cls is not bytes) or len(value) > MAX_DIGITS):
         raise Unavailable(f"a {name_of(value)} is not a number")
     try:
         return int(value) if kind == "int" else float(value)

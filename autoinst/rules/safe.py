@@ -28,12 +28,12 @@ FUNCTION = type(lambda: None)
 METHOD = type(type("", (), {"method": lambda self: self})().method)
 BUILTIN = type(len)
 STATIC = staticmethod
+# Classes are looked for by id: a metaclass of the program may have a `__hash__` and an `__eq__` of its own.
 # Read through C code of the interpreter or of an extension, never through the program's own.
-C_FIELDS = frozenset({GETSET, MEMBER, getattr(sys.modules.get("_collections"), "_tuplegetter", GETSET)})
-
-SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+C_FIELDS = frozenset(map(id, (GETSET, MEMBER, getattr(sys.modules.get("_collections"), "_tuplegetter", GETSET))))
+SCALARS = frozenset(map(id, (str, int, float, bool, bytes, type(None))))
 # What most classes hold, none of which has `__set__` or `__delete__`; nobody can give it to these classes.
-NO_DATA = SCALARS | {FUNCTION, STATIC, classmethod, list, tuple, dict, type}
+NO_DATA = SCALARS.union(map(id, (FUNCTION, STATIC, classmethod, list, tuple, dict, type)))
 
 
 class Unavailable(Exception):  # noqa: N818 - the name the rules' reference uses
@@ -74,9 +74,9 @@ def attribute(obj: Any, name: str) -> Any:
             names = space["__dict__"]
     if found is not _ABSENT:
         kind = type(found)
-        if kind in C_FIELDS:
+        if id(kind) in C_FIELDS:
             return _c_field(kind, found, obj, name)
-        if kind not in NO_DATA and (has_slot(kind, "__set__") or has_slot(kind, "__delete__")):
+        if id(kind) not in NO_DATA and (has_slot(kind, "__set__") or has_slot(kind, "__delete__")):
             raise Unavailable(f"{name!r} is a {_name(kind)}: reading it would run code (see `unsafe: true`)")
     is_class = issubclass(cls, type)
     own = static_lookup(obj, name) if is_class else _of_instance(obj, names, name)
@@ -86,7 +86,7 @@ def attribute(obj: Any, name: str) -> Any:
         return own
     if own is _ABSENT:
         raise Unavailable(f"a {_name(cls)} has no plain attribute {name!r}")
-    if type(own) in SCALARS:
+    if id(type(own)) in SCALARS:
         return own
     return _function(own, name, of_class=is_class) if has_slot(type(own), "__get__") else own
 
@@ -187,7 +187,7 @@ def check_key(key: Any) -> None:
         return
     parts = (key.start, key.stop, key.step) if type(key) is slice else (key,)
     for part in parts:
-        if type(part) not in SCALARS or (type(part) in (str, bytes) and len(part) > MAX_KEY):
+        if id(type(part)) not in SCALARS or (type(part) in (str, bytes) and len(part) > MAX_KEY):
             raise Unavailable(f"a {name_of(part)} is no key")
 
 
@@ -199,7 +199,7 @@ def show(key: Any) -> str:
 def truth(obj: Any) -> bool:
     """Return `bool(obj)` if that runs no code of the program."""
     cls = type(obj)
-    if cls in SCALARS:
+    if id(cls) in SCALARS:
         return bool(obj)
     for name in ("__bool__", "__len__"):
         found = static_lookup(cls, name)
@@ -270,7 +270,7 @@ def attribute_or_none(obj: Any, name: str) -> Any:
 def plain(value: Any) -> Any:
     """Return text and numbers of a subclass (an Enum, pika's `long`) as plain ones, anything else as it is."""
     cls = type(value)
-    if cls in SCALARS:
+    if id(cls) in SCALARS:
         return value
     if issubclass(cls, str):
         return str.__str__(value)
