@@ -69,7 +69,10 @@ def _give(self: Any, value: Any) -> Any:
 
 
 def _begin(self: Any, value: Any, values: Any) -> Any:
-    self.begin(values)
+    try:
+        self.begin(values)
+    except RecursionError:
+        return value
     return value
 
 

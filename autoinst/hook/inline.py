@@ -156,27 +156,6 @@ def _opened_late(probe: Probe) -> InnerCalls:
     enter, error = probe.enter, probe.error
     calls: dict[int, Any] = {}  # by the frame's id
     frame_of = _frame_of_caller
-    kind: Any = _kind(probe)
-
-    class Call(kind):  # type: ignore[misc]
-        """One statement with such calls: the first of them opens what the end of the statement closes."""
-
-        __slots__ = ("begun",)
-        begun: bool
-        node: Any
-
-        close = kind.__exit__
-
-        def __enter__(self) -> None:
-            self.begun = False
-            self.node = None
-            calls[id(frame_of(1))] = self
-
-        def __exit__(self, kind: object, exception: BaseException | None, traceback: TracebackType | None) -> None:
-            frame = id(frame_of(1))
-            calls.pop(frame, None)
-            if self in _begun.get(frame, ()):
-                _close_down_to(self, frame, (kind, exception, traceback))
 
     def begin(values: Any) -> None:
         frame = frame_of(2)
@@ -195,20 +174,53 @@ def _opened_late(probe: Probe) -> InnerCalls:
             error(False, exception)
             raise
 
-    return InnerCalls(probe, Call, begin=begin)
+    return InnerCalls(probe, _statements(_kind(probe), calls), begin=begin)
 
 
-def _close_down_to(call: Any, frame: int, outcome: tuple[Any, ...]) -> None:
-    """Close `call` of a statement and, before it, what calls that other rules mean have opened inside it since."""
-    begun = _begun[frame]
-    last = begun.pop()
-    if not begun:
-        del _begun[frame]
-    try:
-        last.close(*outcome)
-    finally:  # whatever a signal handler raises in there
-        if last is not call:
-            _close_down_to(call, frame, outcome)
+def _statements(kind: Any, calls: dict[int, Any]) -> type:
+    """Return the class of statements with calls of `kind`, which are among `calls` while they run."""
+    frame_of = _frame_of_caller
+
+    class Statement(kind):  # type: ignore[misc]
+        """One statement with such calls: the first of them opens what the end of the statement closes."""
+
+        __slots__ = ("begun",)
+        begun: bool
+        node: Any
+
+        close = kind.__exit__
+
+        def __enter__(self) -> None:
+            self.begun = False
+            self.node = None
+            try:
+                calls[id(frame_of(1))] = self
+            except RecursionError:  # the call itself is to raise it, if it comes so far
+                return
+
+        def __exit__(self, *outcome: object) -> None:
+            interruption: BaseException | None = None
+            try:
+                frame = id(frame_of(1))
+                calls.pop(frame, None)
+                begun: Any = _begun.get(frame, ())
+                # In here, not in a function of its own: what had room to begin has it to end. What calls that other
+                # rules mean have opened inside this one since ends before it.
+                while self in begun:
+                    try:
+                        begun.pop().close(*outcome)
+                    except BaseException as error:  # a signal handler's: the others end all the same
+                        interruption = error
+                if not begun:
+                    _begun.pop(frame, None)
+                if interruption is not None:
+                    raise interruption
+            except RecursionError:
+                return
+            finally:
+                interruption = None
+
+    return Statement
 
 
 def _generator_parts(probe: Probe) -> dict[str, Any]:
