@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 5  # failed tests that are run again
 FAILED = 1  # pytest's status where tests failed; others say that it could not run them
+BROKEN = 3  # its status after an error of its own, of which pytest-xdist tells, but may end with 0
 SUMMARY = re.compile(r"^=* ?(?:(\d+) failed, )?(\d+) passed(.*?)=*$", re.MULTILINE)
 
 
@@ -50,6 +51,8 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         command = [python, "-m", "pytest", "-o", f"cache_dir={folder}"]
         status, output = tell([*command, *parallel, *arguments], say)
+        if status == 0 and "INTERNALERROR>" in output:
+            return BROKEN, ""
         failed = failures(Path(folder)) if status == FAILED else []
         if not 0 < len(failed) <= MOST:
             return status, ""
@@ -65,7 +68,15 @@ def run(
 def tell(command: list[str], say: Callable[[str], object]) -> tuple[int, str]:
     """Run a command in the project's folder, `say` its lines as they come; return its status and output."""
     lines = []
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    # Tests that fail may show bytes that are no text.
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="backslashreplace",
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)

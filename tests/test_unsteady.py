@@ -24,6 +24,7 @@ def test_unlucky():
         FLAG.write_text("was here")
         raise AssertionError
 """
+NO_TEXT = TESTS.replace("AssertionError", 'AssertionError("\\udcff")')
 BAD = """
 
 def test_bad():
@@ -58,6 +59,23 @@ def test_what_is_no_bad_luck_is_not_run_again(tmp_path: Path) -> None:
     done = run(tmp_path, TESTS + MANY, "-n0")
     assert done.returncode == 1
     assert "Once more" not in done.stdout
+
+
+@pytest.mark.parametrize("more", [("-n0",), ("-n1", "-p", "tests.conftest")])
+def test_what_fails_with_bytes_that_are_no_text_is_run_again_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")  # where Python prints such bytes as they are
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "scripts"))  # for tests.conftest
+    done = run(tmp_path, NO_TEXT, *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nunsteady: test_some.py::test_unlucky\n" in done.stdout
+
+
+def test_an_error_of_the_runners_own_is_no_pass(tmp_path: Path) -> None:
+    done = run(tmp_path, NO_TEXT, "-n1")  # which pytest-xdist cannot send without what tests/conftest.py does
+    assert "INTERNALERROR" in done.stdout
+    assert done.returncode == 3
 
 
 def test_a_file_that_cannot_be_read_is_no_pass(tmp_path: Path) -> None:
