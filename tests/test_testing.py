@@ -315,7 +315,6 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
 def test_many_recordings_leave_nothing_for_forks_and_the_end_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     runpys_own = vars(runpy).copy()
     registered: list[Any] = []
-    monkeypatch.setattr("os.register_at_fork", lambda **callbacks: registered.append(callbacks))
 
     def left() -> tuple[int, int, int]:
         return atexit._ncallbacks(), len(recorder.at_fork), len(registered)
@@ -325,7 +324,8 @@ def test_many_recordings_leave_nothing_for_forks_and_the_end_of_the_process(monk
             send("a")
         assert len(list(jobs)) == 1
 
-    recorded()
+    recorded()  # which follows forks from now on
+    monkeypatch.setattr("os.register_at_fork", lambda **callbacks: registered.append(callbacks))
     before = left()
     for _ in range(3):
         recorded()
@@ -367,16 +367,17 @@ def test_functions_that_live_on_keep_none_of_the_rules_they_were_recorded_by(
         assert len(jobs) == len(kept)
         del sys.modules["living_tasks"]
 
-    def alive() -> dict[str, int]:
+    def alive() -> list[int]:
         gc.collect()
         kinds = [type(found).__name__ for found in gc.get_objects()]
-        return {name: kinds.count(name) for name in ("RuleSet", "Finder", "Spool")}
+        return [kinds.count(name) for name in ("RuleSet", "Finder", "Spool")]
 
     recorded()
     before = alive()
     for _ in range(5):
         recorded()
-    assert alive() == before
+    # What other tests left may go meanwhile.
+    assert all(now <= then for now, then in zip(alive(), before, strict=True))
     assert [closure(2) for closure in kept] == [2] * 6
 
 
