@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# A trampoline's: where there is no room left for them, the function's own call is to say so.
+# Where there is no room left for these, the function's own calls are to say so.
 def _enter(self: Any, values: Any) -> Any:
     try:
         return self.enter(values)
@@ -54,17 +54,26 @@ def _trim(self: Any, exception: Any) -> None:
 
 
 def _suspend(self: Any, value: Any) -> Any:
-    self.suspend(value)
+    try:
+        self.suspend(value)
+    except RecursionError:
+        return value
     return value
 
 
 def _resume(self: Any, value: Any) -> Any:
-    self.resume(value)
+    try:
+        self.resume(value)
+    except RecursionError:
+        return value
     return value
 
 
 def _give(self: Any, value: Any) -> Any:
-    self.give(value)
+    try:
+        self.give(value)
+    except RecursionError:
+        return value
     return value
 
 

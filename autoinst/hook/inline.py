@@ -133,8 +133,8 @@ def _result_parts(probe: Probe) -> dict[str, Any]:
         __enter__ = _entering(probe)
 
         def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:
-            result = results.pop(id(frame_of(1)), None)
             try:
+                result = results.pop(id(frame_of(1)), None)
                 if exception is None:
                     leave(self.node, result)
                 elif self.node is not None:
@@ -250,9 +250,9 @@ def _generator_parts(probe: Probe) -> dict[str, Any]:
                 raise
 
         def __exit__(self, _: object, exception: BaseException | None, _traceback: TracebackType | None) -> None:
-            calls.pop(id(frame_of(1)), None)
-            result, self.result = self.result, None
             try:
+                calls.pop(id(frame_of(1)), None)
+                result, self.result = self.result, None
                 if exception is None:
                     leave(self.node, result)
                 elif self.node is not None:
@@ -275,10 +275,13 @@ def _pausing_parts(probe: Probe, kind: type, calls: dict[int, Any]) -> dict[str,
         __enter__ = get_ident  # anything that takes no argument and does nothing: what is yielded is made first
 
         def __exit__(self, _: object, _exception: BaseException | None, _traceback: TracebackType | None) -> None:
-            call = calls[id(frame_of(1))]
-            if call.suspended:
-                call.suspended = False
-                resume_node(call.node)
+            try:
+                call = calls[id(frame_of(1))]
+                if call.suspended:
+                    call.suspended = False
+                    resume_node(call.node)
+            except RecursionError:
+                return
 
         def __reduce__(self) -> tuple[Any, ...]:
             return inert_context()

@@ -234,14 +234,14 @@ class JobProbe(Probe):
 
     def exit(self, node: Node | None, result: Any) -> None:
         """Note that the call returned `result`; what most calls need of `end` stands here."""
-        if type(node) is not Run or _subscribers:
-            super().exit(node, result)
-            return
         try:
-            node.finish()
-            registry = self.registry
-            if registry.dirty_after < node.started:
-                registry.renew(node.started)
+            if type(node) is Run and not _subscribers:
+                node.finish()
+                registry = self.registry
+                if registry.dirty_after < node.started:
+                    registry.renew(node.started)
+            elif node is not None:
+                self.end(node, result, None)
         except Exception as error:
             if not faults.absorbed(error, f"{self.rule.where}: exit"):
                 raise
@@ -397,11 +397,11 @@ class EventProbe(Probe):
 
     def exit(self, node: Node | None, result: Any) -> None:
         """Close the event of a call that returned."""
-        if type(node) is not Event:
-            super().exit(node, result)
-            return
         try:
-            end_event(node)
+            if type(node) is Event:
+                end_event(node)
+            elif node is not None:
+                self.end(node, result, None)
         except Exception as error:
             if not faults.absorbed(error, f"{self.rule.where}: exit"):
                 raise
