@@ -28,7 +28,10 @@ if importlib.util.find_spec("django_rq"):
 if os.environ["IMMEDIATE"].startswith("django_tasks"):
     INSTALLED_APPS.append("django_tasks")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}
+# In that zone the time which stands for none is in another year.
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3", "TIME_ZONE": "America/New_York"}
+}
 if os.environ["DATABASE_PORT"]:
     DATABASES["default"] = {
         "ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "test",
@@ -228,6 +231,7 @@ def test_the_workers_of_the_database(
     ids |= send(worker, "default", "die")
     assert worker.stop_after([*ids.values()], by=None) == -signal.SIGKILL, worker.output
     check(worker, ids)
+    assert "eta unavailable" not in worker.call("autoinst", "doctor")
 
 
 @pytest.mark.parametrize("library", ENVIRONMENTS)
