@@ -149,40 +149,6 @@ def test_a_value_that_raises_whatever_it_is_asked_is_recorded_by_its_class(progr
     ]
 
 
-def test_no_class_is_asked_what_it_is(program: Program) -> None:
-    program.write(
-        "worker.py",
-        """
-        import jobs
-
-        class Meta(type):
-            def __eq__(cls, other):
-                print("asked")
-                return True
-            def __hash__(cls):
-                print("asked")
-                return 1
-
-        class Unhashable(type):
-            __eq__ = Meta.__eq__
-
-        for meta in (Meta, Unhashable):
-            kind = meta("Kind", (), {})
-            value = kind()
-            value.x = kind()
-            other = type("Task", (), {"x": value})
-            for given in (value, other(), other, [value], {"a": value}):
-                jobs.job(given, other=value)
-                jobs.job(value, other=given)
-        """,
-    )
-    result = program.run("worker.py", AUTOINST_PACKS="none")
-    assert (result.status, result.stdout, result.stderr) == (0, "", "")
-    attributes = [record["tags"].get("attribute") for record in result.records]
-    read, cannot = "#<__main__.Kind>", None  # a list and a dictionary have no such attribute
-    assert attributes == [read, read, read, read, read, read, cannot, read, cannot, read] * 2
-
-
 def test_huge_deep_and_changing_values_are_cut(program: Program) -> None:
     program.write(
         "worker.py",
