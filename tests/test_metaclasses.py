@@ -46,3 +46,48 @@ def test_no_class_is_asked_what_it_is(tmp_path: Path) -> None:
     attributes = [record["tags"].get("attribute") for record in result.records]
     read, cannot = "#<__main__.Kind>", None  # a list and a dictionary have no such attribute
     assert attributes == [read, read, read, read, read, read, cannot, read, cannot, read] * 2
+
+
+def test_no_class_is_asked_where_functions_are_looked_for(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.write(
+        "odd.py",
+        """
+        class Meta(type):
+            def __eq__(cls, other):
+                print("asked")
+                return False
+            def __hash__(cls):
+                print("asked")
+                return 1
+
+        class Odd(metaclass=Meta):
+            def __call__(self, n):
+                return n
+            def job(self, n):
+                return n
+            @staticmethod
+            def static(n):
+                return n
+
+        thing = Odd()
+
+        class Holder:
+            inner = thing
+        """,
+    )
+    program.write("worker.py", "import odd\nprint(odd.thing(1), odd.thing.job(2), odd.Odd.static(3))\n")
+    program.write(
+        "rules.yaml",
+        """
+        version: 1
+        jobs:
+          - {module: odd, functions: [thing]}
+          - {class: odd.Odd, methods: [job, static]}
+          - {class: odd.Holder, methods: ["*"]}
+          - {function: odd.Holder.inner}
+        """,
+    )
+    result = program.run("worker.py", AUTOINST_PACKS="none")
+    assert (result.status, result.stdout, result.stderr) == (0, "1 2 3\n", "")
+    assert [record["action"] for record in result.records] == ["odd#thing", "odd.Odd#job", "odd.Odd#static"]

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     Names = tuple[tuple[str, str], ...]
 
-METHODS = (staticmethod, classmethod)
-
 
 class Signature:
     """The parameters of a callable that is not Python code, as far as it tells them, in the form rules ask for."""
@@ -67,9 +65,14 @@ class Signature:
         return read
 
 
+def _is_method(kind: type) -> bool:
+    """Return whether objects of class `kind` wrap a method's function; a metaclass is not asked whether it is equal."""
+    return kind is staticmethod or kind is classmethod
+
+
 def code_of(value: Any) -> CodeType | None:
     """Return the code object that tells of a Cython function, None of any other callable."""
-    if type(value) in METHODS:
+    if _is_method(type(value)):
         value = value.__func__
     code = getattr(value, "__code__", None) if class_name(type(value)) in C_FUNCTIONS else None
     return code if type(code) is CodeType else None
@@ -148,7 +151,7 @@ def unfit(place: Place) -> str | None:
     """Return why what is kept at `place` cannot be wrapped, None where it can."""
     value = innermost(place.value)
     kind = type(value)
-    if kind in METHODS:
+    if _is_method(kind):
         return None if callable(value.__func__) else f"is a {class_name(kind)} of no function"
     if issubclass(kind, type):
         return "is a class, not a function: name its methods"
@@ -169,7 +172,7 @@ def _wrap(registry: Registry, place: Place, name: str, qualnames: list[str]) -> 
     site = place.value._self_site if is_wrapper(place.value) else None
     if site is None:
         module, qualname, first = _label(place, raw, name, qualnames[0])
-        signature = Signature(raw.__func__ if type(raw) in METHODS else raw, first)
+        signature = Signature(raw.__func__ if _is_method(type(raw)) else raw, first)
         site = NativeSite(((module, qualname),), signature, module)
     site.names = tuple(dict.fromkeys((*site.names, *((name, qualname) for qualname in qualnames))))
     states = registry.choose(site.names, None, {})
@@ -189,7 +192,7 @@ def _label(place: Place, raw: Any, name: str, qualname: str) -> tuple[str, str, 
     """Return what a callable is called, module and qualified name, and what it is called on if it is a method."""
     kind = type(raw)
     if place.in_class:
-        first = "cls" if kind in (classmethod, ClassMethodDescriptorType) else "self"
+        first = "cls" if kind is classmethod or kind is ClassMethodDescriptorType else "self"
         own = f"{class_qualname(place.holder)}.{place.name}"
         return class_module(place.holder), own, None if kind is staticmethod else first
     if class_name(kind) in C_FUNCTIONS:
