@@ -3,8 +3,9 @@
 unsteady.py [argument of pytest ...]
 
 Thousands of tests start real workers, brokers and agents on machines that are busy with other things, and now and then
-one of them is unlucky. A test that fails twice has failed. One that passes the second time, with nothing else running,
-is called unsteady and named in the last lines: it is to be mended, yet says nothing of the change that it ran with.
+one of them is unlucky. A test that fails twice has failed. One that passes the second time, with no other test of its
+Python's beside it, is called unsteady and named in the last lines: it is to be mended, yet says nothing of the change
+that it ran with.
 Where more than MOST fail there is more than bad luck, and none is run again.
 """
 
