@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import urllib.request
 from typing import TYPE_CHECKING
 
 from pythons import BUILT, KEYRING, debian_mirror
@@ -14,7 +16,10 @@ from pythons import BUILT, KEYRING, debian_mirror
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUITES = ("sid", "testing", "stable")  # a mirror may name a source that it does not have
+# What Debian's mirrors keep longer than a suite names it: release and SHA-256 of the upstream archive. Without it the
+# suites are asked, which may name a source that the mirror does not have.
+POOL = {"3.14": ("3.14.7", "3b48dac8fb59f62eaa67ac83c1eb12bda1b7a08406dd286e252c11a66be27f81")}
+SUITES = ("sid", "testing", "stable")
 TOOLS = ("apt-get", "gcc", "make", "tar")
 
 
@@ -27,11 +32,12 @@ def build(version: str) -> int:
         print(f"Python {version}: not found, and {reason} not to be built", file=sys.stderr)
         return 1
     work = BUILT / f".{version}"
-    archive = next(
-        (found for suite in SUITES if (found := download(version.removesuffix("t"), mirror, suite, work / suite))), None
+    number = version.removesuffix("t")
+    archive = from_pool(number, mirror, work) or next(
+        (found for suite in SUITES if (found := download(number, mirror, suite, work / suite))), None
     )
     if archive is None:
-        print(f"Python {version}: no suite of {', '.join(SUITES)} has its source", file=sys.stderr)
+        print(f"Python {version}: neither the pool nor suites {', '.join(SUITES)} have its source", file=sys.stderr)
         return 1
     print(f"Building Python {version} of {archive.name} into {BUILT.name}/", file=sys.stderr)
     with tarfile.open(archive) as source:
@@ -49,6 +55,22 @@ def build(version: str) -> int:
                 return 1
     shutil.rmtree(work)
     return 0
+
+
+def from_pool(version: str, mirror: str, folder: Path) -> Path | None:
+    """Download the archive of POOL, if there is one for that version and the mirror has it as it was."""
+    release, checksum = POOL.get(version, ("", ""))
+    name = f"python{version}_{release}.orig.tar.xz"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with urllib.request.urlopen(f"{mirror.rstrip('/')}/pool/main/p/python{version}/{name}", timeout=60) as answer:  # noqa: S310 - apt's own address
+            content = answer.read()
+    except OSError:
+        return None
+    if hashlib.sha256(content).hexdigest() != checksum:
+        return None
+    (folder / name).write_bytes(content)
+    return folder / name
 
 
 def download(version: str, mirror: str, suite: str, state: Path) -> Path | None:
