@@ -266,10 +266,16 @@ def test_a_trace(both):
     assert same(both, lambda store: store.trace("0" * 32, 50)) == []
 
 
-SPANS = [(0, NOW + HOUR), (NOW - HOUR, NOW), (NOW - 17 * MINUTE, NOW - 3 * MINUTE), (NOW - 150 * MINUTE, NOW), (5, 5)]
+SPANS = {
+    "all": (0, NOW + HOUR),
+    "an hour": (NOW - HOUR, NOW),
+    "within it": (NOW - 17 * MINUTE, NOW - 3 * MINUTE),
+    "more": (NOW - 150 * MINUTE, NOW),
+    "none": (5, 5),
+}
 
 
-@pytest.mark.parametrize(("since", "until"), SPANS)
+@pytest.mark.parametrize(("since", "until"), SPANS.values(), ids=SPANS)
 def test_totals(both, since, until):
     found = same(both, lambda store: store.totals(since, until))
     same(both, lambda store: store.queue_totals(since, until))

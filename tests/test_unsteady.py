@@ -78,5 +78,13 @@ def test_an_error_of_the_runners_own_is_no_pass(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
+def test_workers_that_collect_different_tests_are_told_at_once(tmp_path: Path) -> None:
+    text = "import os, pytest\n\n@pytest.mark.parametrize('n', [os.getpid()])\ndef test_pid(n):\n    pass\n"
+    done = run(tmp_path, text)
+    assert done.returncode == 1
+    assert "Different tests were collected" in done.stdout
+    assert "Once more" not in done.stdout
+
+
 def test_a_file_that_cannot_be_read_is_no_pass(tmp_path: Path) -> None:
     assert run(tmp_path, "import nothing_of_that_name\n", "-n0").returncode == 2
