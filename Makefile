@@ -39,6 +39,7 @@ format: $(READY) ## Let ruff format the code and sort its imports
 check-once: $(READY)
 	$(BIN)/python scripts/services.py
 	$(BIN)/python scripts/environments.py
+	-$(BIN)/python scripts/pythons.py fetch 3.14t
 	$(BIN)/python scripts/unsteady.py
 
 lock: $(READY) ## Renew requirements/ from pyproject.toml

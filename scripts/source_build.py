@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # suites are asked, which may name a source that the mirror does not have.
 POOL = {"3.14": ("3.14.7", "3b48dac8fb59f62eaa67ac83c1eb12bda1b7a08406dd286e252c11a66be27f81")}
 SUITES = ("sid", "testing", "stable")
+LESS = ("--without-doc-strings", "--disable-test-modules", "--without-ensurepip")  # nobody needs them, all take time
 TOOLS = ("apt-get", "gcc", "make", "tar")
 
 
@@ -45,7 +46,7 @@ def build(version: str) -> int:
     (folder,) = work.glob("Python-*")
     with (work / "log").open("wb") as log:
         for command in (
-            ["./configure", "--disable-gil", f"--prefix={BUILT / version}", "--without-doc-strings"],
+            ["./configure", "--disable-gil", f"--prefix={BUILT / version}", *LESS],
             ["make", f"-j{os.cpu_count() or 1}"],
             ["make", "altinstall"],
         ):
