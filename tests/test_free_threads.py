@@ -169,3 +169,21 @@ def test_no_module_of_the_worker_half_turns_the_gil_on(python: str) -> None:
     command = [python, "-W", "error", "-c", code, *modules]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("False\n", ""), done.stderr
+
+
+def test_the_compiler_warns_of_nothing_in_a_context_that_has_its_own_filters(python: str) -> None:
+    code = """
+import warnings
+from autoinst.hook.warned import NoWarnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    for _ in range(2):  # with a filter, and with none
+        with NoWarnings():
+            compile("'no function'()", "module.py", "exec")
+        warnings.resetwarnings()
+print("quiet")
+"""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([python, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("quiet\n", "")

@@ -21,7 +21,7 @@ class NoWarnings:
 
     def __enter__(self) -> None:
         """Ignore all warnings."""
-        self.filters: Any = getattr(sys.modules.get("warnings"), "filters", None) or _warnings.filters
+        self.filters: Any = _in_force()
         self.filters.insert(0, IGNORE)
 
     def __exit__(self, *_: object) -> None:
@@ -30,3 +30,10 @@ class NoWarnings:
             self.filters.remove(IGNORE)
         except ValueError:  # another thread has set all filters anew meanwhile
             return
+
+
+def _in_force() -> Any:
+    module = sys.modules.get("warnings")
+    of_context = getattr(module, "_get_filters", None)  # since 3.14 a context may have filters of its own
+    found = getattr(module, "filters", None) if of_context is None else of_context()
+    return _warnings.filters if found is None else found
