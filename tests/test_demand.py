@@ -48,7 +48,8 @@ import _signal, os, resource, signal, sys, threading, time
 def look():
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     with open("/proc/self/status") as file:
-        status = [line.strip() for line in file if line.startswith(("Sig", "Threads", "Umask"))]
+        shown = ("SigBlk", "SigIgn", "SigCgt", "Threads", "Umask")  # not SigQ, which counts all of the user's processes
+        status = [line.strip() for line in file if line.startswith(shown)]
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         children = file.read()
     low = sorted(name for name in os.listdir("/proc/self/fd") if int(name) < 200)

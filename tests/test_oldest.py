@@ -93,7 +93,7 @@ CASES = {
     "apscheduler": Case(
         {"shop.py": apscheduler.SHOP, "run.py": apscheduler.RUN},
         apscheduler.JOBS | apscheduler.ORDER,
-        "python run.py thread stay",
+        "python run.py thread stay 0",
         variables={"PYTHONPATH": "."},
         runs=tuple(
             record["method"] for records in (apscheduler.JOBS | apscheduler.ORDER).values() for record in records
@@ -102,7 +102,7 @@ CASES = {
     "apscheduler by asyncio": Case(
         {"shop.py": apscheduler.SHOP, "run.py": apscheduler.RUN},
         apscheduler.JOBS | apscheduler.ORDER | apscheduler.ASYNC,
-        "python run.py asyncio stay",
+        "python run.py asyncio stay 0",
         variables={"PYTHONPATH": "."},
         runs=tuple(
             record["method"]
