@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MOST = 5  # failed tests that are run again
 FAILED = 1  # pytest's status where tests failed; others say that it could not run them
 BROKEN = 3  # its status after an error of its own, of which pytest-xdist tells, but may end with 0
-SUMMARY = re.compile(r"^=* ?(?:(\d+) failed, )?(\d+) passed(.*?)=*$", re.MULTILINE)
+SUMMARY = re.compile(r"^=* ?(?:\d+ failed, )?(\d+) passed(.*?)=*$", re.MULTILINE)
 
 
 def main() -> int:
@@ -97,7 +97,7 @@ def counted(output: str, unsteady: int) -> str:
     found = SUMMARY.findall(re.sub(r"\x1b\[[0-9;]*m", "", output))
     if not found:
         return ""
-    _, passed, rest = found[-1]
+    passed, rest = found[-1]
     return f"{int(passed) + unsteady} passed, {unsteady} of them unsteady{rest.rstrip(' =')}"
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autoinst.hook import parsed
 from autoinst.hook.inline import NotInlined, Wanted, fill, parts
 from autoinst.hook.inline_source import inline
 from autoinst.hook.rewrite import functions
+from autoinst.rules import parsed
 from tests.harness import BOOT, ROOT, Program
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoinst.rules import parsed
 from autoinst.rules.expressions import Unavailable, compile_field
 from autoinst.rules.model import Field
-from autoinst.rules.translate import ExpressionError, _parsed, split, translate
+from autoinst.rules.translate import ExpressionError, split, translate
 
 
 class Ran(BaseException):
@@ -410,14 +411,13 @@ def test_text_methods_do_not_blow_up() -> None:
 
 
 def test_a_parser_that_other_threads_confuse_is_asked_again(monkeypatch) -> None:
-    parse = ast.parse
     failures = [SystemError("AST constructor recursion depth mismatch")] * 3
 
     def confused(*args, **kwargs):
         if failures:
             raise failures.pop()
-        return parse(*args, **kwargs)
+        return compile(*args, **kwargs)
 
-    monkeypatch.setattr(ast, "parse", confused)
-    assert ast.unparse(_parsed("a.b")) == "a.b"
+    monkeypatch.setattr(parsed, "compile", confused, raising=False)
+    assert ast.unparse(parsed.parse("a.b", "<expression>", "eval")) == "a.b"
     assert failures == []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import CodeType
 
-from autoinst.hook.parsed import parse
 from autoinst.hook.rewrite import CO_OPTIMIZED, functions
 from autoinst.hook.warned import NoWarnings
 from autoinst.rules.match import ACCESSORS, PROPERTIES
+from autoinst.rules.parsed import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from autoinst.hook import lines
 from autoinst.hook.calls import CALLS
 from autoinst.hook.inline import NotInlined, same_code
 from autoinst.hook.inline_calls import find_calls
-from autoinst.hook.parsed import parse
 from autoinst.hook.trampoline import Parameters, kind_of
 from autoinst.hook.tree import NOWHERE, SCOPES, SIMPLE, bodies_of, call, constant, contains, fields_of, move, values_of
 from autoinst.hook.warned import NoWarnings
+from autoinst.rules.parsed import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import sys
 from types import CellType, CodeType, MethodType
 
 from autoinst.hook.constants import Calls, inert_helpers, method
-from autoinst.hook.parsed import parse
+from autoinst.rules.parsed import parse
 from autoinst.trace.exceptions import PROBE_VARIABLE, traceback_of
 
 TYPE_CHECKING = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _ast
 
-from autoinst.hook.parsed import parse
+from autoinst.rules.parsed import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ SETTLED_NS = 50_000_000
 READERS = (
     "load.py",
     "parse.py",
+    "parsed.py",
     "keys.py",
     "exporters.py",
     "check_ins.py",

@@ -11,12 +11,12 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoinst.rules.operations import ALL_METHODS
+from autoinst.rules.parsed import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MAX_LENGTH = 2_000
-TRIES = 20
 MAX_DEPTH = 40
 MAX_CONSTANT_BITS = 256
 SPECIAL = {"now": "_now()", "env": "_env()"}
@@ -169,16 +169,6 @@ def choose(sources: list[str]) -> str:
     return f"_first({', '.join(f'lambda: {source}' for source in sources)})"
 
 
-def _parsed(text: str) -> ast.Expression:
-    """Return an expression's tree; raises what ast.parse does."""
-    for _ in range(TRIES - 1):
-        try:
-            return ast.parse(text, mode="eval")
-        except SystemError:  # CPython 3.11 counts the depth of all threads' trees together
-            continue
-    return ast.parse(text, mode="eval")
-
-
 class _Writer:
     """Writes the source of expressions; `names` collects the parameters they read, in order."""
 
@@ -198,7 +188,7 @@ class _Writer:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "invalid escape sequence" is not for the program's stderr
-                tree = _parsed(stripped)
+                tree = parse(stripped, "<expression>", "eval")
         except SyntaxError as error:
             raise ExpressionError(f"not an expression: {error.msg}", self._place(error.lineno, error.offset)) from None
         except (ValueError, RecursionError, MemoryError, SystemError) as error:
